@@ -121,7 +121,7 @@ def calibration_table(margins: np.ndarray, bins: int = 5) -> tuple[CalibrationBi
 
 
 def calibration_error(table: Sequence[CalibrationBin]) -> float:
-    """Expected calibration error: the mean over pairs of |observed - predicted| of their bin (Guo et al. 2017, eq. 3)."""
+    """Expected calibration error: mean over pairs of |observed - predicted| of their bin. Guo et al. 2017, eq. 3."""
     total = sum(row.count for row in table)
     return sum(row.count * abs(row.observed - row.predicted) for row in table) / total
 

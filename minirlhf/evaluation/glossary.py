@@ -1,0 +1,196 @@
+"""What every logged number means, what is healthy, and what to do when it is not.
+
+One row per metric key; a test compares the rows with the keys the trainers log.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class GlossaryRow:
+    """Three sentences a newcomer can act on."""
+
+    meaning: str
+    healthy: str
+    what_to_do: str
+
+
+GLOSSARY: dict[str, GlossaryRow] = {
+    # every stage
+    "step": GlossaryRow(
+        "Which update of the weights this row belongs to.",
+        "Counts up by one.",
+        "Nothing; use it to line curves up.",
+    ),
+    "seconds": GlossaryRow(
+        "Time since the run began, on the clock on the wall.",
+        "Grows evenly.",
+        "A jump means the machine was busy with something else, or slept.",
+    ),
+    "learning_rate": GlossaryRow(
+        "How large a step the optimizer takes, after warm-up and decay.",
+        "Rises during warm-up, then falls to a small share of its peak.",
+        "If the loss jumps while it is high, lower the peak; if nothing moves, raise it.",
+    ),
+    "grad_norm": GlossaryRow(
+        "Length of the whole gradient before it is clipped.",
+        "Steady after the first steps, mostly within a factor of three of its median.",
+        "If it grows and grows, lower the learning rate; if it is zero, look for a mask that hides every token.",
+    ),
+    "tokens_per_second": GlossaryRow(
+        "Tokens the model learnt from (or wrote, in reinforcement learning) per second.",
+        "Steady; the level depends on the machine and the model's size.",
+        "If it sinks, look for other programs on the machine or for answers that grow longer.",
+    ),
+    # pretraining and supervised fine-tuning
+    "loss_nats_per_token": GlossaryRow(
+        "How surprised the model is by the next token of its training text; 0 would be certainty, and guessing "
+        "blindly costs the logarithm of the vocabulary's size.",
+        "Starts near that logarithm, falls fast, then slowly; a little noise is normal.",
+        "Flat from the start: raise the learning rate or check the data. Rising: lower the learning rate.",
+    ),
+    "val_loss_nats_per_token": GlossaryRow(
+        "The same surprise on text the model never trained on.",
+        "Falls with the training loss and stays a little above it.",
+        "If it turns upwards while the training loss falls, the model is learning by heart: stop earlier or add data.",
+    ),
+    "val_bits_per_byte": GlossaryRow(
+        "Held-out surprise per byte of text, in bits, so that different tokenizers can be compared.",
+        "Plain English: above 2 is a beginner, 1 is good, 8 would be pure noise.",
+        "Compare runs with this number whenever their tokenizers differ.",
+    ),
+    # reward model
+    "loss_nats_per_pair": GlossaryRow(
+        "How surprised the reward model is by which of two answers was preferred; tossing a coin costs 0.693.",
+        "Falls below 0.69; how far depends on how noisy the labels are.",
+        "Stuck at 0.69: start from a better model, use more pairs, or check that chosen and rejected really differ.",
+    ),
+    "accuracy": GlossaryRow(
+        "Share of this batch's pairs where the preferred answer got the higher score.",
+        "Climbs from one half towards the best the noisy labels allow.",
+        "Near 1 while the held-out accuracy stays low means learning by heart: train shorter.",
+    ),
+    "val_accuracy": GlossaryRow(
+        "The same share on pairs the reward model never saw.",
+        "Clearly above one half, and below the best possible, which label noise limits.",
+        "At one half it knows nothing and must not be optimised against; near 1 look for a give-away in the data.",
+    ),
+    "val_loss_nats_per_pair": GlossaryRow(
+        "Surprise on held-out pairs; it also punishes being sure and wrong.",
+        "Below 0.693 and still falling.",
+        "Rising while accuracy stands still means over-confidence: train shorter or lower the learning rate.",
+    ),
+    "margin_mean": GlossaryRow(
+        "How much higher the preferred answer scores than the other, on average.",
+        "Positive and growing slowly.",
+        "Growing without end means over-confidence; zero means nothing was learnt.",
+    ),
+    "pairs_per_second": GlossaryRow(
+        "Preference pairs learnt from per second.",
+        "Steady.",
+        "If it sinks, look for other programs on the machine.",
+    ),
+    # reinforcement learning
+    "score_mean": GlossaryRow(
+        "What the reward model (the proxy for human judgement) gives to the policy's answers, one number per answer.",
+        "Rises, fast at first, then levels off.",
+        "Flat: raise the learning rate or lower kl_coef. Rising while the samples get worse: reward hacking.",
+    ),
+    "reward_mean": GlossaryRow(
+        "Score minus the KL penalty, per answer: what the policy really maximises.",
+        "Rises, a little below score_mean.",
+        "Falling while score_mean rises means the penalty outweighs the gain: lower kl_coef.",
+    ),
+    "true_reward_mean": GlossaryRow(
+        "What the answers are really worth, where the world is ours and can be checked; training never sees it.",
+        "Rises together with score_mean.",
+        "If it falls while score_mean rises, stop at its peak, raise kl_coef, or retrain the reward model.",
+    ),
+    "kl_nats_per_response": GlossaryRow(
+        "How far the policy has moved from its starting point: the mean log-ratio summed over an answer (estimator k1).",
+        "Zero at the first step, then grows slowly; a few nats to a few tens for short answers.",
+        "If it runs away, raise kl_coef or lower the learning rate. Clearly below zero means a bug or wrong sampling.",
+    ),
+    "kl_k3_nats_per_response": GlossaryRow(
+        "The same distance by an estimator that is never negative and less noisy for small moves (k3).",
+        "Close to kl_nats_per_response while both are small.",
+        "If the two part ways, a few rare tokens dominate: look at the samples.",
+    ),
+    "kl_exact_probe_nats_per_token": GlossaryRow(
+        "The distance computed without sampling, over the whole vocabulary, on a fixed batch.",
+        "Zero at the first step, never negative, grows smoothly.",
+        "Trust it when the sampled estimates are noisy.",
+    ),
+    "kl_coef": GlossaryRow(
+        "The price of one nat of KL in units of reward.",
+        "Constant, or moving gently when it is adaptive.",
+        "Raise it when the text degenerates, lower it when nothing improves.",
+    ),
+    "entropy_nats_per_token": GlossaryRow(
+        "How undecided the policy is about its next token.",
+        "Falls slowly and stays well above zero.",
+        "Near zero: it says the same thing every time; raise kl_coef, lower the learning rate or the number of epochs.",
+    ),
+    "approx_kl_nats_per_token": GlossaryRow(
+        "How far this update moved the policy from the one that wrote the answers.",
+        "About 0.001 to 0.02.",
+        "Above 0.1 the data is stale: lower the learning rate or do fewer epochs per batch.",
+    ),
+    "clip_fraction": GlossaryRow(
+        "Share of tokens whose probability moved beyond the clip range.",
+        "0 in the first minibatch, then 0.01 to 0.3.",
+        "Above 0.5 updates are too large: lower the learning rate. Always 0: they are too small.",
+    ),
+    "ratio_mean": GlossaryRow(
+        "New probability over old probability of the tokens written, averaged over an update.",
+        "Within a few hundredths of 1, and exactly 1 before the first update.",
+        "If it starts away from 1, rollout and update disagree: dropout left on, or two temperatures.",
+    ),
+    "ratio_max": GlossaryRow(
+        "The largest of these ratios in this step.",
+        "Below about 5.",
+        "In the hundreds: lower the learning rate; one token is pulling the whole update.",
+    ),
+    "explained_variance": GlossaryRow(
+        "How much of the spread of the returns the critic foresees; 1 is all, 0 none.",
+        "Climbs above 0 within the first dozens of steps.",
+        "At or below 0 to the end: the critic learns nothing; raise its learning rate or start it from the reward model.",
+    ),
+    "policy_loss": GlossaryRow(
+        "The clipped objective the policy descends. Its level says little: advantages are rescaled every step.",
+        "Small, around zero, with no trend. That is normal.",
+        "Judge the run by score and KL, not by this.",
+    ),
+    "value_loss": GlossaryRow(
+        "The critic's squared error in units of reward squared.",
+        "Falls at first, then follows the spread of the scores.",
+        "Exploding: lower the learning rate, or normalise the reward model's scores.",
+    ),
+    "eos_rate": GlossaryRow(
+        "Share of answers that ended by themselves instead of being cut off at the length limit.",
+        "Above 0.95 after fine-tuning, and it stays there.",
+        "Falling: raise the penalty for a missing end, or allow more tokens.",
+    ),
+    "response_tokens_mean": GlossaryRow(
+        "Mean length of the answers, the end token included.",
+        "Stays within a factor of two of where it began.",
+        "Growing without need: the reward model likes length. Shrinking to a few tokens: it punishes saying anything.",
+    ),
+    "distinct_2": GlossaryRow(
+        "Share of different token pairs among all token pairs of a batch of answers: variety.",
+        "Not below 0.8 of where it began.",
+        "Falling means the policy repeats one trick: raise kl_coef or stop earlier.",
+    ),
+    "episodes_per_second": GlossaryRow(
+        "Answers written, scored and learnt from per second.",
+        "Steady.",
+        "If it sinks, answers are growing longer or the machine is busy.",
+    ),
+}
+
+
+def rows_for(keys: Iterable[str]) -> dict[str, GlossaryRow]:
+    """The glossary's rows for these keys, in the glossary's order; keys without a row are left out."""
+    shown = set(keys)
+    return {key: row for key, row in GLOSSARY.items() if key in shown}
