@@ -1,0 +1,100 @@
+"""The files of a run folder: rows appended line by line, everything else replaced in one move.
+
+A process may die between any two instructions here. A file written by `write_text` is then either the old one or
+the new one, never half of each; a file of rows may end in half a line, which `read_rows` leaves out.
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from minirlhf.errors import UserError
+
+TEMPORARY_SUFFIX = ".unfinished"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces the file in one move, after the new text is safely on the disk."""
+    temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
+    with temporary.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes the value as readable JSON; numbers that JSON has no word for (NaN, infinity) become null."""
+    write_text(path, json.dumps(_without_nan(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file. Raises UserError if it is missing or is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError("a file of the run is missing", where=str(path)) from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError("a file of the run is not JSON", where=str(path), found=str(error)) from None
+
+
+def append_row(path: Path, row: Mapping[str, Any]) -> None:
+    """Adds one line of JSON and hands it to the operating system, so that a killed process loses no row."""
+    with path.open("a", encoding="utf-8", newline="\n") as file:
+        file.write(json.dumps(_without_nan(row), ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a .jsonl file, up to the first line that is not whole. A missing file has no rows."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_bytes().splitlines(keepends=True):
+        if not line.endswith(b"\n"):
+            break
+        try:
+            rows.append(json.loads(line.decode("utf-8")))
+        except ValueError:
+            break
+    return rows
+
+
+def cut_rows(path: Path, last_step: int) -> list[dict[str, Any]]:
+    """Takes away the rows after last_step, which a resumed run will write again; returns those that stay."""
+    rows = [row for row in read_rows(path) if row.get("step", 0) <= last_step]
+    if path.exists():
+        write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    return rows
+
+
+def plain(value: Any) -> Any:
+    """Config dataclasses, paths and tuples as the values JSON knows."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one level: {"gpt": {"width": 8}} -> {"gpt.width": 8}."""
+    result: dict[str, Any] = {}
+    for key, part in value.items():
+        result |= flat(part, f"{prefix}{key}.") if isinstance(part, Mapping) else {f"{prefix}{key}": part}
+    return result
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _without_nan(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(part) for part in value]
+    return value

@@ -1,0 +1,240 @@
+"""The run folder: what a training run leaves behind, and how it goes on after it was stopped.
+
+    config.json     everything that was resolved: settings, versions, seed, device, git commit, command
+    metrics.jsonl   one row per step, with `step` and `seconds`; units stand in the key
+    samples.jsonl   the same few probe prompts answered again and again
+    checkpoint/     the model, and while training what the optimizer needs to go on
+    report.html     the run to look at
+
+A checkpoint names its step. To resume is to load it, to take away the rows written after it, and to ask the
+trainer for the remaining steps; since all randomness is a function of (seed, step), the end is the same bit for bit.
+"""
+
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from minirlhf import __version__
+from minirlhf.errors import UserError
+from minirlhf.models.checkpoint import load_training_state
+from minirlhf.records import Report
+from minirlhf.run_files import TEMPORARY_SUFFIX, append_row, cut_rows, flat, plain, read_json, write_json
+from minirlhf.run_progress import progress_display, stop_requests
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where a run lives and how it is watched."""
+
+    out: Path  # the run folder to make
+    seed: int = 0  # every random draw of the run follows from this number
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # auto: cuda, else mps, else cpu
+    resume: bool = False  # go on from the folder's last checkpoint (or start, if there is none)
+    overwrite: bool = False  # if the folder holds a run, move it aside to NAME.before-1, -2, ... and start afresh
+    eval_every: int = 200  # steps between evaluations and probe samples
+    save_every: int = 200  # steps between checkpoints
+    log_every: int = 50  # steps between lines when there is no progress bar
+    quiet: bool = False  # no progress bar, a line every --log-every steps
+
+
+# What may change between a run and its resumption, because no weight depends on it.
+FREE_TO_CHANGE = {"resume", "overwrite", "save_every", "log_every", "quiet", "out"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """An open run folder. start_step steps are done; tensors and state are what the checkpoint kept for training."""
+
+    options: RunOptions
+    device: torch.device
+    start_step: int = 0
+    seconds: float = 0.0
+    finished: bool = False
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    state: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        return self.options.out
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.options.out / "checkpoint"
+
+
+class Interrupted(Exception):
+    """The run was asked to stop and has saved itself at this step."""
+
+    def __init__(self, folder: Path, step: int, steps: int):
+        self.folder, self.step, self.steps = folder, step, steps
+        super().__init__(f"stopped after step {step} of {steps}; saved in {folder / 'checkpoint'}")
+
+
+def check_folder(options: RunOptions) -> bool:
+    """Does the folder hold a run of ours? Raises UserError if this command may not use it; changes nothing.
+
+    Callers ask before the slow work of reading data, and open_run asks again.
+    """
+    folder = options.out
+    if options.resume and options.overwrite:
+        raise UserError("--resume and --overwrite contradict each other", fix="give one of them")
+    if folder.exists() and not folder.is_dir():
+        raise UserError("the run folder is a file", where=str(folder), fix="choose another --out")
+    names = (
+        {path.name for path in folder.iterdir() if not path.name.endswith(TEMPORARY_SUFFIX)}
+        if folder.exists()
+        else set()
+    )
+    if not names:
+        return False
+    if not is_run_folder(folder):
+        raise UserError(
+            "the folder holds something that is not a run of minirlhf; it is left as it is",
+            where=str(folder),
+            found=", ".join(sorted(names)[:5]),
+            fix="choose another --out",
+        )
+    if not options.resume and not options.overwrite:
+        raise UserError(
+            "the folder already holds a run",
+            where=str(folder),
+            fix="--resume to go on with it, --overwrite to move it aside and start afresh, or another --out",
+        )
+    return True
+
+
+def is_run_folder(folder: Path) -> bool:
+    """Was this folder made by open_run?"""
+    path = folder / "config.json"
+    if not path.is_file():
+        return False
+    try:
+        config = read_json(path)
+    except UserError:
+        return False
+    return isinstance(config, dict) and "minirlhf" in config and "settings" in config
+
+
+def open_run(options: RunOptions, device: torch.device, command: str, settings: Mapping[str, Any]) -> Run:
+    """Makes the run folder, or opens it to go on. settings: all that the result depends on, as plain values.
+
+    Raises UserError if the folder is not ours to use, or if it is resumed with settings that differ.
+    """
+    exists = check_folder(options)
+    settings = plain({**settings, "run": options, "device": str(device)})
+    if exists and options.overwrite:
+        _move_aside(options.out)
+    if exists and options.resume:
+        _check_same(options.out, command, read_json(options.out / "config.json"), settings)
+        return _continue(options, device)
+    options.out.mkdir(parents=True, exist_ok=True)
+    versions = {"python": platform.python_version(), "torch": torch.__version__}
+    described = {"minirlhf": __version__, "command": command, "argv": sys.argv[1:], "seed": options.seed}
+    described |= {"device": str(device), "versions": versions, "git_commit": _git_commit(), "settings": settings}
+    write_json(options.out / "config.json", described)
+    return Run(options, device)
+
+
+def _continue(options: RunOptions, device: torch.device) -> Run:
+    tensors: dict[str, Tensor] = {}
+    state: dict[str, Any] = {"step": 0}
+    if (options.out / "checkpoint").exists():
+        tensors, state = load_training_state(options.out / "checkpoint")
+    step = int(state["step"])
+    rows = cut_rows(options.out / "metrics.jsonl", step)
+    cut_rows(options.out / "samples.jsonl", step if step else -1)
+    seconds = float(rows[-1]["seconds"]) if rows else 0.0
+    return Run(options, device, step, seconds, bool(state.get("finished")), tensors, dict(state.get("report", {})))
+
+
+def drive(
+    run: Run,
+    reports: Iterable[Report],
+    steps: int,
+    save: Callable[[dict[str, Any]], None],
+    evaluate: Callable[[], dict[str, float]] | None = None,
+    sample: Callable[[], list[dict[str, Any]]] | None = None,
+    show: Sequence[str] = ("loss_nats_per_token", "tokens_per_second"),
+) -> None:
+    """Runs a trainer to its end: one row per report, evaluations, probe samples, checkpoints, and the progress bar.
+
+    save(training_state) writes the checkpoint. Ctrl-C (or SIGTERM) lets the step finish, saves, and raises
+    Interrupted; a second Ctrl-C stops at once, and the last checkpoint remains.
+    """
+    metrics_path, samples_path = run.folder / "metrics.jsonl", run.folder / "samples.jsonl"
+    if sample and run.start_step == 0:
+        _append_samples(samples_path, 0, sample())
+    started = time.perf_counter() - run.seconds
+    with (
+        stop_requests() as stop,
+        progress_display(steps, run.start_step, run.options.quiet, run.options.log_every) as progress,
+    ):
+        for report in reports:
+            last = report.step >= steps
+            due = last or report.step % run.options.eval_every == 0
+            metrics = report.metrics | (evaluate() if evaluate and due else {})
+            append_row(metrics_path, {"step": report.step, "seconds": time.perf_counter() - started} | metrics)
+            if sample and due:
+                _append_samples(samples_path, report.step, sample())
+            progress(report.step, {name: metrics[name] for name in (*show, *_VALIDATION) if name in metrics})
+            if last or stop.is_set() or report.step % run.options.save_every == 0:
+                save({"step": report.step, "finished": False, "report": report.state})
+            if stop.is_set() and not last:
+                raise Interrupted(run.folder, report.step, steps)
+
+
+_VALIDATION = ("val_loss_nats_per_token", "val_bits_per_byte", "val_accuracy")
+
+
+def _append_samples(path: Path, step: int, rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        append_row(path, {"step": step} | row)
+
+
+def _move_aside(folder: Path) -> None:
+    """Renames NAME to NAME.before-1, or the first number that is free: what a user made is never deleted."""
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.before-{number}")).exists():
+        number += 1
+    folder.rename(aside)
+
+
+def _check_same(folder: Path, command: str, config: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    before, now = flat(config["settings"]), flat(settings)
+    differing = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
+    differing = [name for name in differing if name.removeprefix("run.") not in FREE_TO_CHANGE]
+    if config.get("command") != command:
+        raise UserError(
+            "the folder holds another kind of run",
+            where=str(folder),
+            found=str(config.get("command")),
+            expected=command,
+            fix="choose another --out",
+        )
+    if differing:
+        raise UserError(
+            "the run was started with other settings, so it cannot go on with these",
+            where=str(folder / "config.json"),
+            found="; ".join(f"{name} was {before.get(name)}, is now {now.get(name)}" for name in differing),
+            fix="repeat the settings it was started with (argv in its config.json), or choose another --out",
+        )
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout this package runs from, if it is one."""
+    here = Path(__file__).resolve().parent
+    if not (here.parent / ".git").exists():
+        return None
+    try:
+        command = ["git", "-C", str(here), "rev-parse", "HEAD"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

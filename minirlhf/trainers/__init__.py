@@ -1,0 +1,1 @@
+"""One file per stage of training: plain generators that hand out a report per step."""

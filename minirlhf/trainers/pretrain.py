@@ -1,0 +1,76 @@
+"""Pretraining: predict every next token of raw text. Radford et al. 2019, "Language Models are
+Unsupervised Multitask Learners".
+
+The trainer is a generator: it takes one optimizer step, hands out a Report, and waits to be asked for the
+next. Logging, evaluating, saving and stopping belong to whoever runs the loop.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+
+import torch
+
+from minirlhf.models.gpt import GPT
+from minirlhf.objectives.cross_entropy import cross_entropy_sum
+from minirlhf.objectives.likelihood import sequence_log_probs
+from minirlhf.records import Report, TokenBatch
+from minirlhf.seeding import derive_seed
+from minirlhf.trainers.optim import AdamW, OptimConfig, guarded_step, learning_rate_at
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """The settings of pretraining; the defaults fit a small model and two CPU cores."""
+
+    steps: int = 2000  # optimizer steps
+    batch_size: int = 12  # windows per step
+    micro_batch_size: int | None = None  # windows per forward pass, to save memory; None: the whole batch at once
+    optim: OptimConfig = field(default_factory=OptimConfig)
+
+
+def train_pretrain(
+    model: GPT,
+    micro_batches_at: Callable[[int], Sequence[TokenBatch]],
+    optimizer: AdamW,
+    config: PretrainConfig,
+    seed: int = 0,
+    start_step: int = 0,
+) -> Iterator[Report]:
+    """Token batches -> next-token loss -> step. Yields one Report per step, numbered by the steps then done.
+
+    micro_batches_at(k) gives the batches of the step after k steps; it must be a pure function of k, so that a
+    run resumed at start_step sees the data an uninterrupted run would have seen.
+    """
+    model.train()
+    for step in range(start_step, config.steps):
+        learning_rate = learning_rate_at(step, config.steps, config.optim)
+        torch.manual_seed(derive_seed(seed, "dropout", step))
+        yield Report(step + 1, likelihood_step(model, micro_batches_at(step), optimizer, config.optim, learning_rate))
+
+
+def likelihood_step(
+    model: GPT, micro_batches: Sequence[TokenBatch], optimizer: AdamW, optim: OptimConfig, learning_rate: float
+) -> dict[str, float]:
+    """One step on the mean negative log-likelihood of the counted tokens; returns the step's metrics.
+
+    The mean is over the counted tokens of *all* micro-batches together, so how a batch is split, into
+    sequences of whatever lengths, changes no gradient. A batch in which nothing counts has loss 0.
+    """
+    started = perf_counter()
+    tokens = sum(int(batch.loss_mask.sum()) for batch in micro_batches)
+    loss = 0.0
+    optimizer.zero_grad()
+    for batch in micro_batches:
+        log_probs = sequence_log_probs(model, batch.ids)  # [B T] nats
+        loss_sum, _ = cross_entropy_sum(log_probs, batch.loss_mask)
+        share = loss_sum / max(tokens, 1)
+        share.backward()
+        loss += share.item()
+    grad_norm = guarded_step(model, optimizer, learning_rate, optim.max_grad_norm)
+    return {
+        "loss_nats_per_token": loss,
+        "learning_rate": learning_rate,
+        "grad_norm": float(grad_norm),
+        "tokens_per_second": tokens / (perf_counter() - started),
+    }

@@ -1,0 +1,84 @@
+"""The reward model: learn a score from pairs of answers. Stiennon et al. 2020, arXiv:2009.01325, section 3.4.
+
+One epoch, with the learning rate annealed to 0, is the default: a second pass over the same comparisons mostly
+memorises them (Huang et al. 2023, "The N Implementation Details of RLHF with PPO").
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from math import ceil
+from time import perf_counter
+
+import torch
+
+from minirlhf.models.heads import RewardModel
+from minirlhf.objectives.bradley_terry import bradley_terry
+from minirlhf.records import PreferenceBatch, Report
+from minirlhf.seeding import derive_seed
+from minirlhf.trainers.optim import AdamW, OptimConfig, guarded_step, learning_rate_at
+
+
+@dataclass(frozen=True)
+class RewardConfig:
+    """The settings of reward-model training."""
+
+    epochs: float = 1.0  # passes over the pairs; more than one tends to memorise them
+    batch_size: int = 16  # pairs per step
+    micro_batch_size: int | None = None  # pairs per forward pass, to save memory; None: all at once
+    optim: OptimConfig = field(
+        default_factory=lambda: OptimConfig(learning_rate=5e-4, warmup_steps=10, schedule="linear", final_fraction=0.0)
+    )
+
+    def steps(self, pairs: int) -> int:
+        """Optimizer steps for so many pairs, at least one."""
+        return max(1, ceil(self.epochs * pairs / self.batch_size))
+
+
+def train_reward(
+    reward_model: RewardModel,
+    pairs_at: Callable[[int], Sequence[PreferenceBatch]],
+    optimizer: AdamW,
+    config: RewardConfig,
+    steps: int,
+    seed: int = 0,
+    start_step: int = 0,
+) -> Iterator[Report]:
+    """Pairs -> two scores -> Bradley-Terry loss -> step. Yields one Report per step.
+
+    pairs_at(k) gives the micro-batches of the step after k steps and is a pure function of k. The loss is the mean
+    over the pairs of all micro-batches together, so the split changes no gradient.
+    """
+    reward_model.train()
+    for step in range(start_step, steps):
+        started = perf_counter()
+        learning_rate = learning_rate_at(step, steps, config.optim)
+        torch.manual_seed(derive_seed(seed, "dropout", step))
+        micro_batches = pairs_at(step)
+        pairs = sum(len(batch.chosen_ids) for batch in micro_batches)
+        loss, margins = 0.0, []
+        optimizer.zero_grad()
+        for batch in micro_batches:
+            chosen = reward_model(batch.chosen_ids, batch.chosen_attention_mask)  # [B] scores
+            rejected = reward_model(batch.rejected_ids, batch.rejected_attention_mask)  # [B]
+            share = bradley_terry(chosen, rejected) * (len(chosen) / pairs)
+            share.backward()
+            loss += share.item()
+            margins.append((chosen - rejected).detach())
+        grad_norm = guarded_step(reward_model, optimizer, learning_rate, config.optim.max_grad_norm)
+        margin = torch.cat(margins)
+        yield Report(
+            step + 1,
+            {
+                "loss_nats_per_pair": loss,
+                "accuracy": pair_accuracy(margin),
+                "margin_mean": margin.mean().item(),
+                "learning_rate": learning_rate,
+                "grad_norm": float(grad_norm),
+                "pairs_per_second": pairs / (perf_counter() - started),
+            },
+        )
+
+
+def pair_accuracy(margins: torch.Tensor) -> float:
+    """The share of pairs [B] whose chosen answer scores higher; equal scores count half."""
+    return ((margins > 0).double() + 0.5 * (margins == 0).double()).mean().item()
