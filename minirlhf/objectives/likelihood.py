@@ -1,0 +1,106 @@
+"""The narrow waist: log-probabilities, in nats, of the tokens that really came.
+
+Every stage passes through here. The masked mean of these numbers is the supervised loss, times an advantage it is
+REINFORCE, the exponent of a difference is PPO's ratio, the difference to the reference is the KL. This is the only
+module that shifts targets, divides by a temperature or takes a log-softmax.
+
+Letters: B batch, T tokens, P prompt tokens, R response tokens, V vocabulary.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def log_probs_of(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """Log-probabilities of the whole vocabulary, nats: log softmax(logits / temperature).
+
+    Shapes: logits float [... V]; returns [... V]. Half precision is raised to float32 first.
+    Raises: ValueError unless logits are floating point and 0 < temperature < infinity.
+    """
+    if not 0 < temperature < float("inf"):
+        raise ValueError(f"temperature must be positive and finite, got {temperature}")
+    if logits.ndim == 0 or not logits.is_floating_point():
+        raise ValueError(f"logits must be floating point [... V], got {logits.dtype} {tuple(logits.shape)}")
+    if logits.dtype in (torch.float16, torch.bfloat16):
+        logits = logits.float()
+    if temperature != 1.0:  # dividing by 1 would copy the largest tensor of the program for nothing
+        logits = logits / temperature
+    return torch.log_softmax(logits, dim=-1)
+
+
+def _of_targets(log_probs: Tensor, targets: Tensor) -> Tensor:
+    if targets.dtype != torch.int64:
+        raise ValueError(f"targets must be int64 token ids, got {targets.dtype}")
+    if targets.shape != log_probs.shape[:-1]:
+        raise ValueError(f"targets have shape {tuple(targets.shape)}, logits have {tuple(log_probs.shape)}")
+    return log_probs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)  # [... V] -> [...]
+
+
+def token_log_probs(logits: Tensor, targets: Tensor, temperature: float = 1.0) -> Tensor:
+    """Log-probability of each target under its own row of logits.
+
+    Shapes: logits float [... V], targets int64 [...]; returns [...].
+    Units:  nats, at most 0.
+    Grad:   (onehot(target) - softmax(logits / temperature)) / temperature.
+    Raises: ValueError if shapes or dtypes do not fit, or the temperature is not positive and finite.
+    """
+    return _of_targets(log_probs_of(logits, temperature), targets)
+
+
+def token_log_probs_and_entropy(logits: Tensor, targets: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    """As token_log_probs, with the entropy of each row's distribution beside it; it costs two more [... V] arrays.
+
+    Shapes: logits float [... V], targets int64 [...]; returns two of [...].
+    Units:  nats; the entropy lies between 0 and log V. A logit of -inf (a forbidden token) adds 0 to it.
+    Raises: ValueError as token_log_probs.
+    """
+    log_probs = log_probs_of(logits, temperature)
+    # The clamp turns the forbidden tokens' 0 * -inf, which is NaN, into 0 * (a finite number).
+    entropy = -(log_probs.exp() * log_probs.clamp_min(torch.finfo(log_probs.dtype).min)).sum(-1)
+    return _of_targets(log_probs, targets), entropy
+
+
+def sequence_log_probs(
+    model_forward: Callable[..., Tensor], ids: Tensor, attention_mask: Tensor | None = None, temperature: float = 1.0
+) -> Tensor:
+    """Log-probability of every token of a sequence but the first, each given the tokens before it.
+
+    model_forward(ids [B T], attention_mask [B T]) gives logits [B T V]; without a mask it gets ids alone.
+    Shapes: ids int64 [B T+1], attention_mask bool [B T+1] or None; returns [B T]: entry t belongs to ids[:, t+1].
+    Units:  nats.
+    Raises: ValueError if shapes do not fit or there are fewer than two tokens.
+    """
+    if ids.ndim != 2 or ids.shape[1] < 2:
+        raise ValueError(f"ids must be [B T+1] with at least 2 tokens, got {tuple(ids.shape)}")
+    if attention_mask is None:
+        return token_log_probs(model_forward(ids[:, :-1]), ids[:, 1:], temperature)
+    if attention_mask.shape != ids.shape:
+        raise ValueError(f"attention_mask has shape {tuple(attention_mask.shape)}, ids have {tuple(ids.shape)}")
+    return token_log_probs(model_forward(ids[:, :-1], attention_mask[:, :-1]), ids[:, 1:], temperature)
+
+
+def response_log_probs(
+    model_forward: Callable[..., Tensor],
+    ids: Tensor,
+    attention_mask: Tensor,
+    response_tokens: int,
+    temperature: float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of a response's tokens given prompt and response so far, and the entropies they came from.
+
+    model_forward(ids [B P+R-1], attention_mask [B P+R-1], last=R) gives the logits [B R V] of the last R positions:
+    position P-1, the end of the prompt, predicts the first response token.
+    Shapes: ids int64 [B P+R], attention_mask bool [B P+R], response_tokens = R; returns two of [B R].
+    Units:  nats.
+    Raises: ValueError if shapes do not fit, or there is no prompt token or no response token.
+    """
+    if ids.ndim != 2 or attention_mask.shape != ids.shape:
+        raise ValueError(
+            f"ids {tuple(ids.shape)} and attention_mask {tuple(attention_mask.shape)} must both be [B P+R]"
+        )
+    if not 1 <= response_tokens < ids.shape[1]:
+        raise ValueError(f"response_tokens must lie in [1, {ids.shape[1] - 1}], got {response_tokens}")
+    logits = model_forward(ids[:, :-1], attention_mask[:, :-1], last=response_tokens)  # [B R V]
+    return token_log_probs_and_entropy(logits, ids[:, -response_tokens:], temperature)

@@ -1,0 +1,1 @@
+"""For anyone who tests code against minirlhf: numerical gradients and hypothesis strategies."""
