@@ -108,7 +108,7 @@ GLOSSARY: dict[str, GlossaryRow] = {
         "If it falls while score_mean rises, stop at its peak, raise kl_coef, or retrain the reward model.",
     ),
     "kl_nats_per_response": GlossaryRow(
-        "How far the policy has moved from its starting point: the mean log-ratio summed over an answer (estimator k1).",
+        "How far the policy has moved from its start: the log-ratio summed over an answer, on average (estimator k1).",
         "Zero at the first step, then grows slowly; a few nats to a few tens for short answers.",
         "If it runs away, raise kl_coef or lower the learning rate. Clearly below zero means a bug or wrong sampling.",
     ),
@@ -155,7 +155,7 @@ GLOSSARY: dict[str, GlossaryRow] = {
     "explained_variance": GlossaryRow(
         "How much of the spread of the returns the critic foresees; 1 is all, 0 none.",
         "Climbs above 0 within the first dozens of steps.",
-        "At or below 0 to the end: the critic learns nothing; raise its learning rate or start it from the reward model.",
+        "At or below 0 to the end: the critic learns nothing; raise its learning rate, or start it from the reward model.",
     ),
     "policy_loss": GlossaryRow(
         "The clipped objective the policy descends. Its level says little: advantages are rescaled every step.",

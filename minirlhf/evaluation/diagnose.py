@@ -1,0 +1,65 @@
+"""`diagnose(run_folder)`: what is wrong with a run, how one sees it, the likely cause, and what to do.
+
+Each check reads the rows of metrics.jsonl and returns a Finding or nothing. A check stays silent when its
+metric is absent or the run is too short to tell, and it compares against the noise of the curve itself, so a
+healthy but bumpy run has no findings.
+"""
+
+import math
+from pathlib import Path
+
+from minirlhf.evaluation.diagnose_policy import diagnose_policy
+from minirlhf.evaluation.diagnose_supervised import diagnose_likelihood, diagnose_reward_model
+from minirlhf.evaluation.findings import ENOUGH_ROWS, SEVERITIES, Finding
+from minirlhf.evaluation.metrics_file import Row, keys_of, read_metrics, series
+
+# explained variance has no value while all returns are equal; that is no fault
+MAY_BE_UNDEFINED = {"explained_variance"}
+
+
+def diagnose(run_folder: Path | str) -> list[Finding]:
+    """The findings of a run of any stage, worst first; an empty list means nothing looked wrong.
+
+    Raises UserError when metrics.jsonl is missing or corrupt.
+    """
+    return diagnose_rows(read_metrics(run_folder))
+
+
+def diagnose_rows(rows: list[Row]) -> list[Finding]:
+    """The same for rows already read. The stage is recognised by what was logged."""
+    keys = keys_of(rows)
+    if "score_mean" in keys:
+        findings = diagnose_policy(rows)
+    elif "loss_nats_per_pair" in keys:
+        findings = diagnose_reward_model(rows)
+    else:
+        findings = diagnose_likelihood(rows)
+    found = [finding for finding in (_not_a_number(rows), _gradient_blow_up(rows), *findings) if finding is not None]
+    return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def _not_a_number(rows: list[Row]) -> Finding | None:
+    for row in rows:
+        for key, value in row.items():
+            if not math.isfinite(value) and key not in MAY_BE_UNDEFINED:
+                return Finding(
+                    "critical",
+                    "a metric is not a number",
+                    f"{key} is {value} at step {row['step']:.0f}",
+                    "the run diverged: a learning rate too high, or numbers outside the range of the data type",
+                    "go back to a checkpoint before this step and lower the learning rate by three to ten times",
+                )
+    return None
+
+
+def _gradient_blow_up(rows: list[Row]) -> Finding | None:
+    norms = series(rows, "grad_norm")
+    if len(norms) < ENOUGH_ROWS or norms.start <= 0 or norms.end < 20 * norms.start:
+        return None
+    return Finding(
+        "critical",
+        "the gradients blow up",
+        f"grad_norm went from {norms.start:.3g} to {norms.end:.3g}",
+        "the learning rate is too high for this model",
+        "lower the learning rate by three to ten times, and keep max_grad_norm at 1",
+    )
