@@ -1,0 +1,1 @@
+"""Sampling and generating with a key-value cache."""

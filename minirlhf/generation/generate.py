@@ -1,0 +1,141 @@
+"""Writing: read the prompt once, then one token after another with a key-value cache.
+
+Dimension letters: B prompts, P prompt tokens (left-padded), R response tokens, b rows still running.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+
+from minirlhf.errors import UserError
+from minirlhf.generation.sampling import SamplingConfig, sample_tokens
+from minirlhf.models.gpt import GPT
+from minirlhf.records import Generation, PromptBatch
+
+
+@torch.no_grad()
+def generate(
+    model: GPT,
+    prompts: PromptBatch,
+    sampling: SamplingConfig,
+    stop_ids: Sequence[int],
+    pad_id: int,
+    generator: torch.Generator,
+    banned_ids: Sequence[int] = (),
+) -> Generation:
+    """Answer all prompts at once. A row ends with the first of stop_ids, or after max_new_tokens.
+
+    R is the length of the longest answer; shorter ones are filled with pad_id, off the mask. All random numbers
+    are drawn beforehand, one per row and token, and rows do not look at one another: what a row says does not
+    depend on when the others end, and rows that have ended leave the running batch.
+    banned_ids are never drawn; log-probs are then those of what is left.
+    Raises UserError when prompt and answer together may not fit the context.
+    """
+    check_room(model, int(prompts.attention_mask.sum(dim=1).max()), sampling.max_new_tokens)
+    device = prompts.ids.device
+    batch, prompt_tokens = prompts.ids.shape
+    shape = (batch, sampling.max_new_tokens)
+    uniforms = torch.rand(shape, generator=generator, dtype=torch.float64, device=generator.device).to(device)
+    response = torch.full(shape, pad_id, dtype=torch.int64, device=device)
+    response_mask = torch.zeros(shape, dtype=torch.bool, device=device)
+    log_probs = torch.zeros(shape, dtype=model.token_embedding.weight.dtype, device=device)
+    ended = torch.zeros(batch, dtype=torch.bool, device=device)
+    stops = torch.tensor(stop_ids, dtype=torch.int64, device=device)
+
+    rows = torch.arange(batch, device=device)  # [b] where the running rows belong
+    padded = not bool(prompts.attention_mask.all())
+    mask = torch.cat((prompts.attention_mask, torch.ones_like(response_mask)), dim=1) if padded else None  # [b P+R]
+    cache = model.empty_cache(batch, prompt_tokens + sampling.max_new_tokens)
+    ids = prompts.ids  # [b P], later [b 1]: the tokens not yet in the cache
+    with evaluating(model):
+        for step in range(sampling.max_new_tokens):
+            visible = None if mask is None else mask[:, : prompt_tokens + step]
+            logits, cache = model.decode(ids, visible, cache)  # [b V]
+            logits[:, list(banned_ids)] = -torch.inf
+            chosen, chosen_log_probs = sample_tokens(logits, sampling, uniforms=uniforms[rows, step])  # [b]
+            running = ~ended[rows]  # [b] a row that ended may still be carried along
+            here = rows[running]
+            response[here, step] = chosen[running]
+            log_probs[here, step] = chosen_log_probs[running]
+            response_mask[here, step] = True
+            ended[here] = torch.isin(chosen[running], stops)
+
+            alive = ~ended[rows]
+            left = int(alive.sum())
+            if left == 0:
+                break
+            if 2 * left <= len(rows):  # copying what is left of the cache pays when it is at most half
+                cache, rows, chosen = cache.select(alive), rows[alive], chosen[alive]
+                mask = None if mask is None else mask[alive]
+            ids = chosen[:, None]
+    length = int(response_mask.sum(dim=1).max())
+    response, response_mask, log_probs = response[:, :length], response_mask[:, :length], log_probs[:, :length]
+    return Generation(
+        ids=torch.cat((prompts.ids, response), dim=1),
+        attention_mask=torch.cat((prompts.attention_mask, response_mask), dim=1),
+        response_mask=response_mask,
+        ended=ended,
+        log_probs=log_probs,
+    )
+
+
+def stream(
+    model: GPT,
+    prompt_ids: Sequence[int],
+    sampling: SamplingConfig,
+    stop_ids: Sequence[int],
+    generator: torch.Generator,
+    banned_ids: Sequence[int] = (),
+) -> Iterator[int]:
+    """Answer one prompt, yielding each token as it is drawn; the stop token itself is not yielded.
+
+    Ends with a stop token, after max_new_tokens, or when the context is full, whichever comes first. Nothing slides
+    out of sight: raises UserError at once when the prompt leaves no room for an answer.
+    """
+    check_room(model, len(prompt_ids), 1)
+    device = model.token_embedding.weight.device
+    steps = min(sampling.max_new_tokens, model.config.context - len(prompt_ids))
+
+    def tokens() -> Iterator[int]:
+        cache = model.empty_cache(1, len(prompt_ids) + steps)
+        ids = torch.tensor([list(prompt_ids)], dtype=torch.int64, device=device)  # [1 P], later [1 1]
+        for _ in range(steps):
+            with evaluating(model), torch.no_grad():  # left before each yield: there the caller is at work
+                logits, cache = model.decode(ids, None, cache)
+                logits[:, list(banned_ids)] = -torch.inf
+                chosen, _ = sample_tokens(logits, sampling, generator)
+            token = int(chosen)
+            if token in stop_ids:
+                return
+            yield token
+            ids = chosen[:, None]
+
+    return tokens()
+
+
+def check_room(model: GPT, prompt_tokens: int, new_tokens: int) -> None:
+    """Raises UserError unless the prompt is not empty and leaves room for new_tokens in the model's context."""
+    context = model.config.context
+    if prompt_tokens < 1:
+        raise UserError("the prompt has no tokens, so there is nothing to continue")
+    if prompt_tokens + new_tokens > context:
+        raise UserError(
+            "prompt and answer do not fit the model's context",
+            found=f"a prompt of {prompt_tokens} tokens and up to {new_tokens} new ones",
+            expected=f"at most {context} tokens together",
+            fix=f"shorten the prompt to {context - new_tokens} tokens"
+            if new_tokens < context
+            else f"ask for fewer than {context} new tokens",
+        )
+
+
+@contextmanager
+def evaluating(model: GPT) -> Iterator[None]:
+    """Dropout off inside, and as it was afterwards."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)

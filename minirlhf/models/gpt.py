@@ -1,0 +1,244 @@
+"""The decoder: token ids in, logits for the next token out. GPT-2's shape by default; Llama's is a configuration.
+
+GPT-2: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners".
+Llama: Touvron et al. 2023, arXiv:2302.13971 = positions "rope", norm "rms", mlp "swiglu", bias False, untied.
+
+Dimension letters: B batch, T new tokens, S cached + new tokens, D width, V vocabulary.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from minirlhf.errors import UserError
+from minirlhf.nn.attention import Attend, CausalSelfAttention, eager_attend
+from minirlhf.nn.cache import KVCache, empty_cache
+from minirlhf.nn.mlp import GeluMLP, SwiGLU
+from minirlhf.nn.norm import LayerNorm, RMSNorm
+from minirlhf.nn.rope import Rotation, rotation_table
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """The shape of a decoder. Raises UserError when the numbers do not fit together."""
+
+    vocab_size: int
+    context: int = 64
+    """tokens the model can look at, prompt and answer together"""
+    layers: int = 4
+    heads: int = 4
+    kv_heads: int | None = None
+    """heads of keys and values (grouped-query attention); as many as heads when not given"""
+    width: int = 128
+    mlp_width: int | None = None
+    """numbers inside the MLP; 4 · width for gelu, 8/3 · width rounded up to a multiple of 8 for swiglu"""
+    positions: Literal["learned", "rope"] = "learned"
+    norm: Literal["layer", "rms"] = "layer"
+    mlp: Literal["gelu", "swiglu"] = "gelu"
+    bias: bool = True
+    dropout: float = 0.0
+    """share of the embedding's and of each block's output dropped while training"""
+    tie_embeddings: bool = True
+    """one matrix both reads tokens and predicts them"""
+    rope_base: float = 10000.0
+    norm_eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "context", "layers", "heads", "width", "key_value_heads", "hidden_width"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1", found=f"{name} = {getattr(self, name)}")
+        if self.width % self.heads:
+            raise UserError(
+                "the width must be a multiple of the number of heads",
+                found=f"width = {self.width}, heads = {self.heads}",
+                fix=f"for instance width = {self.heads * max(1, round(self.width / self.heads))}",
+            )
+        if self.heads % self.key_value_heads:
+            raise UserError(
+                "the number of heads must be a multiple of kv_heads",
+                found=f"heads = {self.heads}, kv_heads = {self.kv_heads}",
+            )
+        if self.positions == "rope" and self.head_width % 2:
+            raise UserError(
+                "rotary positions turn pairs of numbers, so width / heads must be even",
+                found=f"width / heads = {self.head_width}",
+            )
+        for name, choices in (
+            ("positions", ("learned", "rope")),
+            ("norm", ("layer", "rms")),
+            ("mlp", ("gelu", "swiglu")),
+        ):
+            if getattr(self, name) not in choices:
+                raise UserError(
+                    f"unknown choice for {name}", found=repr(getattr(self, name)), expected=" or ".join(choices)
+                )
+        if not 0 <= self.dropout < 1:
+            raise UserError("dropout must lie in [0, 1)", found=f"dropout = {self.dropout}")
+
+    @property
+    def head_width(self) -> int:
+        return self.width // self.heads
+
+    @property
+    def key_value_heads(self) -> int:
+        return self.heads if self.kv_heads is None else self.kv_heads
+
+    @property
+    def hidden_width(self) -> int:
+        if self.mlp_width is not None:
+            return self.mlp_width
+        return 4 * self.width if self.mlp == "gelu" else -(-8 * self.width // 24) * 8
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)): the residual stream is only ever added to. [B T D] -> [B T D]."""
+
+    def __init__(self, config: GPTConfig, layer: int, attend: Attend):
+        super().__init__()
+        mlp = GeluMLP if config.mlp == "gelu" else SwiGLU
+        self.attention_norm = make_norm(config)
+        self.attention = CausalSelfAttention(
+            config.width, config.heads, config.key_value_heads, config.bias, layer, attend
+        )
+        self.mlp_norm = make_norm(config)
+        self.mlp = mlp(config.width, config.hidden_width, config.bias)
+        self.drop = make_dropout(config)
+
+    def forward(self, x: Tensor, visible: Tensor, rotation: Rotation | None, cache: KVCache | None) -> Tensor:
+        x = x + self.drop(self.attention(self.attention_norm(x), visible, rotation, cache))
+        return x + self.drop(self.mlp(self.mlp_norm(x)))
+
+
+class GPT(nn.Module):
+    """A decoder-only transformer. All weights are drawn from `generator` (seed 0 when none is given).
+
+    `attend` is how attention is computed; the default is the readable definition.
+    """
+
+    causal: Tensor
+
+    def __init__(self, config: GPTConfig, generator: torch.Generator | None = None, attend: Attend = eager_attend):
+        super().__init__()
+        self.config = config
+        with torch.random.fork_rng(devices=[]):  # torch's layers draw weights we replace: leave its generator alone
+            self.token_embedding = nn.Embedding(config.vocab_size, config.width)
+            learned = config.positions == "learned"
+            self.position_embedding = nn.Embedding(config.context, config.width) if learned else None
+            self.drop = make_dropout(config)
+            self.blocks = nn.ModuleList(Block(config, layer, attend) for layer in range(config.layers))
+            self.final_norm = make_norm(config)
+            tied = config.tie_embeddings
+            self.unembedding = None if tied else nn.Linear(config.width, config.vocab_size, bias=False)
+        square = torch.ones(config.context, config.context, dtype=torch.bool)
+        self.register_buffer("causal", square.tril(), persistent=False)
+        initialise(self, generator or torch.Generator().manual_seed(0))
+
+    def hidden(
+        self, ids: Tensor, attention_mask: Tensor | None = None, cache: KVCache | None = None
+    ) -> tuple[Tensor, KVCache | None]:
+        """The residual stream after the final norm, [B T D], and the cache with these T tokens added.
+
+        ids int64 [B T]. attention_mask bool [B S], S = cached + new tokens, True on real tokens; padding may stand
+        anywhere, positions do not count it, nobody looks at it, and what comes out at its places means nothing.
+        Without a mask every token is real. Raises ValueError when there are more real tokens than the context.
+        """
+        tokens, seen = ids.shape[1], 0 if cache is None else cache.length
+        positions = self.positions(ids, seen, attention_mask)  # [T] or [B T]
+        visible = self.visible(tokens, seen, attention_mask)  # [T S] or [B 1 T S]
+        x = self.token_embedding(ids)  # [B T D]
+        rotation = None
+        if self.position_embedding is not None:
+            x = x + self.position_embedding(positions)
+        else:
+            config = self.config
+            cos, sin = rotation_table(config.context, config.head_width, config.rope_base, x.dtype, x.device)
+            cos, sin = cos[positions], sin[positions]  # [(B) T K/2]
+            rotation = (cos, sin) if positions.dim() == 1 else (cos.unsqueeze(1), sin.unsqueeze(1))
+        x = self.drop(x)
+        if cache is not None:
+            cache = cache.reserve(tokens)
+        for block in self.blocks:
+            x = block(x, visible, rotation, cache)
+        return self.final_norm(x), None if cache is None else cache.advance(tokens)
+
+    def forward(self, ids: Tensor, attention_mask: Tensor | None = None, last: int | None = None) -> Tensor:
+        """Logits for the token after each of ids, [B T V], or only of the last `last` positions, [B last V]."""
+        x, _ = self.hidden(ids, attention_mask)
+        return self.logits(x if last is None else x[:, x.shape[1] - last :])
+
+    @torch.no_grad()
+    def decode(self, ids: Tensor, attention_mask: Tensor | None, cache: KVCache) -> tuple[Tensor, KVCache]:
+        """Logits for the token after the last of ids [B T], [B V], and the cache with ids added. No gradient.
+
+        attention_mask bool [B S] covers the cached tokens and ids; None when no token is padding.
+        """
+        x, longer = self.hidden(ids, attention_mask, cache)
+        assert longer is not None
+        return self.logits(x[:, -1]), longer
+
+    def logits(self, x: Tensor) -> Tensor:
+        """How well each token of the vocabulary would come next after x, [... D] -> [... V]."""
+        weight = self.token_embedding.weight if self.unembedding is None else self.unembedding.weight
+        return F.linear(x, weight)
+
+    def empty_cache(self, batch: int, capacity: int | None = None) -> KVCache:
+        """A cache for `batch` rows with room for `capacity` tokens, padding included (the context when not given)."""
+        config = self.config
+        places = config.context if capacity is None else capacity
+        weight = self.token_embedding.weight
+        return empty_cache(config.layers, batch, config.key_value_heads, places, config.head_width, weight)
+
+    def positions(self, ids: Tensor, seen: int, attention_mask: Tensor | None) -> Tensor:
+        """Which place in its text each of ids has: [T], or [B T] when padding has to be skipped."""
+        if attention_mask is None:
+            end = seen + ids.shape[1]
+            if end > self.config.context:
+                raise ValueError(f"{end} tokens do not fit the context of {self.config.context}")
+            return torch.arange(seen, end, device=ids.device)
+        expected = (ids.shape[0], seen + ids.shape[1])
+        if attention_mask.shape != expected:
+            raise ValueError(f"attention_mask has shape {tuple(attention_mask.shape)}, expected {expected}")
+        positions = (attention_mask.cumsum(dim=1) - 1).clamp(min=0)  # [B S]
+        if positions.shape[1] > self.config.context and int(positions.max()) >= self.config.context:
+            raise ValueError(f"{int(positions.max()) + 1} tokens do not fit the context of {self.config.context}")
+        return positions[:, seen:]
+
+    def visible(self, tokens: int, seen: int, attention_mask: Tensor | None) -> Tensor:
+        """Who may look at whom: itself and what came before, padding never. bool [T S] or [B 1 T S]."""
+        end = seen + tokens
+        if end <= self.config.context:
+            causal = self.causal[seen:end, :end]
+        else:  # only with padding, which the context does not count
+            causal = torch.ones(tokens, end, dtype=torch.bool, device=self.causal.device).tril(seen)
+        return causal if attention_mask is None else causal & attention_mask[:, None, None, :]
+
+
+def make_norm(config: GPTConfig) -> LayerNorm | RMSNorm:
+    """The normalisation this configuration asks for."""
+    if config.norm == "layer":
+        return LayerNorm(config.width, config.bias, config.norm_eps)
+    return RMSNorm(config.width, config.norm_eps)
+
+
+def make_dropout(config: GPTConfig) -> nn.Module:
+    """Dropout, or nothing at all where the rate is 0."""
+    return nn.Dropout(config.dropout) if config.dropout > 0 else nn.Identity()
+
+
+@torch.no_grad()
+def initialise(model: GPT, generator: torch.Generator) -> None:
+    """GPT-2's start: matrices normal with std 0.02, biases 0, gains 1 (Radford et al. 2019, section 2.3).
+
+    The 2 · layers projections that write to the residual stream get std 0.02 / √(2 · layers), so that their sum
+    has the variance of one.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 2:
+            residual = name.endswith("to_out.weight")
+            drawn = torch.randn(parameter.shape, generator=generator, device=generator.device)
+            parameter.copy_(0.02 * drawn / (2 * model.config.layers) ** 0.5 if residual else 0.02 * drawn)
+        elif name.endswith("bias"):
+            parameter.zero_()

@@ -1,0 +1,64 @@
+"""Causal self-attention: every token asks the tokens before it. Vaswani et al. 2017, arXiv:1706.03762, eq. 1.
+
+Dimension letters: B batch, T tokens that ask, S tokens looked at, D width, H heads, G key-value heads, K head width.
+"""
+
+from collections.abc import Callable
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from minirlhf.nn.cache import KVCache
+from minirlhf.nn.rope import Rotation, rotate
+
+Attend = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""(q [B H T K], k [B G S K], v [B G S K], visible bool broadcasting to [B H T S]) -> [B H T K]."""
+
+
+def eager_attend(q: Tensor, k: Tensor, v: Tensor, visible: Tensor) -> Tensor:
+    """softmax(q kᵀ / √K) v over what is visible: the definition, written to be read.
+
+    visible says which of the S tokens each of the T may look at. A row that sees nothing gives zeros: the second
+    masked_fill replaces its NaN weights, and the first one stops their gradient.
+    """
+    match = per_group(q / q.shape[-1] ** 0.5, k.mT)  # [B H T S]
+    weights = match.masked_fill(~visible, -torch.inf).softmax(dim=-1).masked_fill(~visible, 0.0)  # rows sum to 1
+    return per_group(weights, v)
+
+
+def per_group(x: Tensor, y: Tensor) -> Tensor:
+    """x [B H T I] @ y [B G I J] -> [B H T J]: each head of y serves H/G neighbouring heads of x, uncopied.
+
+    Grouped-query attention, Ainslie et al. 2023, arXiv:2305.13245. With G = H this is plain `x @ y`.
+    """
+    if x.shape[1] == y.shape[1]:
+        return x @ y
+    grouped = rearrange(x, "B (G Q) T I -> B G (Q T) I", G=y.shape[1])  # heads of a group become more rows
+    return rearrange(grouped @ y, "B G (Q T) J -> B (G Q) T J", T=x.shape[2])
+
+
+class CausalSelfAttention(nn.Module):
+    """Multi-head self-attention with one fused projection, [B T D] -> [B T D]. `layer` is its place in the cache."""
+
+    def __init__(
+        self, width: int, heads: int, kv_heads: int, bias: bool, layer: int = 0, attend: Attend = eager_attend
+    ):
+        super().__init__()
+        if width % heads or heads % kv_heads:
+            raise ValueError(f"heads {heads} must divide width {width}, and kv_heads {kv_heads} must divide heads")
+        self.heads, self.kv_heads, self.head_width = heads, kv_heads, width // heads
+        self.layer, self.attend = layer, attend
+        self.to_qkv = nn.Linear(width, (heads + 2 * kv_heads) * self.head_width, bias=bias)
+        self.to_out = nn.Linear(width, width, bias=bias)
+
+    def forward(
+        self, x: Tensor, visible: Tensor, rotation: Rotation | None = None, cache: KVCache | None = None
+    ) -> Tensor:
+        qkv = rearrange(self.to_qkv(x), "B T (N K) -> B N T K", K=self.head_width)
+        q, k, v = qkv.split((self.heads, self.kv_heads, self.kv_heads), dim=1)
+        if rotation is not None:
+            q, k = rotate(q, rotation), rotate(k, rotation)
+        if cache is not None:
+            k, v = cache.append(self.layer, k, v)  # [B G S K], S = cached + T
+        return self.to_out(rearrange(self.attend(q, k, v, visible), "B H T K -> B T (H K)"))
