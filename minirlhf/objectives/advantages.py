@@ -57,6 +57,7 @@ def gae(
     response_mask: Tensor,
     gamma: float = 1.0,
     gae_lambda: float = 0.95,
+    *,
     ended: Tensor | None = None,
     truncated: Literal["terminal", "bootstrap"] = "terminal",
     last_values: Tensor | None = None,
@@ -76,7 +77,7 @@ def gae(
     Shapes: rewards, values float [B R]; response_mask bool [B R]; ended bool [B]; returns two of [B R], 0 off the mask.
     Units:  reward units.
     Raises: ValueError if shapes or dtypes do not fit, a row has no token or a gap, gamma or gae_lambda lies outside
-            [0, 1], or "bootstrap" comes without ended.
+            [0, 1], "bootstrap" comes without ended, or last_values come without "bootstrap".
     """
     last = last_response_index(response_mask)
     check_token_arrays(response_mask, rewards=rewards, values=values)
@@ -95,6 +96,8 @@ def gae(
         next_values[rows, last] = beyond.masked_fill(ended, 0.0)
     elif truncated != "terminal":
         raise ValueError(f'truncated must be "terminal" or "bootstrap", got {truncated!r}')
+    elif last_values is not None:
+        raise ValueError("last_values are only read by truncated='bootstrap'")
 
     deltas = rewards + gamma * next_values - values  # [B R], 0 off the mask
     advantages = torch.empty_like(deltas)

@@ -51,7 +51,7 @@ def k3(log_probs: Tensor, ref_log_probs: Tensor) -> Tensor:
 
 
 def exact_kl(logits: Tensor, ref_logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """KL(policy || reference) of each position by summing over the whole vocabulary. Kullback and Leibler 1951, section 2.
+    """KL(policy || reference) of each position by summing over the whole vocabulary (Kullback and Leibler 1951).
 
     Shapes: logits, ref_logits float [... V]; returns [...], nats, never negative up to rounding.
     A token forbidden to both (-inf) adds 0; one forbidden to the reference only makes the KL infinite.
