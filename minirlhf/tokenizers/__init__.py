@@ -1,0 +1,1 @@
+"""Text to token ids and back: bytes, byte pair encoding, streaming, files, chat layout."""
