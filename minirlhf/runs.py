@@ -39,14 +39,14 @@ class RunOptions:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # auto: cuda, else mps, else cpu
     resume: bool = False  # go on from the folder's last checkpoint (or start, if there is none)
     overwrite: bool = False  # if the folder holds a run, move it aside to NAME.before-1, -2, ... and start afresh
-    eval_every: int = 200  # steps between evaluations and probe samples
-    save_every: int = 200  # steps between checkpoints
-    log_every: int = 50  # steps between lines when there is no progress bar
+    eval_every: int | None = None  # steps between evaluations and probe samples; None: twenty times a run
+    save_every_seconds: float = 20.0  # time between checkpoints; 0 saves after every step
+    log_every: int | None = None  # steps between lines when there is no progress bar; None: forty lines a run
     quiet: bool = False  # no progress bar, a line every --log-every steps
 
 
 # What may change between a run and its resumption, because no weight depends on it.
-FREE_TO_CHANGE = {"resume", "overwrite", "save_every", "log_every", "quiet", "out"}
+FREE_TO_CHANGE = {"resume", "overwrite", "save_every_seconds", "log_every", "quiet", "out"}
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,10 @@ class Run:
     @property
     def folder(self) -> Path:
         return self.options.out
+
+    @property
+    def has_checkpoint(self) -> bool:
+        return self.start_step > 0
 
     @property
     def checkpoint(self) -> Path:
@@ -124,12 +128,13 @@ def is_run_folder(folder: Path) -> bool:
 
 
 def open_run(options: RunOptions, device: torch.device, command: str, settings: Mapping[str, Any]) -> Run:
-    """Makes the run folder, or opens it to go on. settings: all that the result depends on, as plain values.
+    """Makes the run folder, or opens it to go on. settings: all that the result depends on; the options of this stage,
+    with its RunOptions, under "stage".
 
     Raises UserError if the folder is not ours to use, or if it is resumed with settings that differ.
     """
     exists = check_folder(options)
-    settings = plain({**settings, "run": options, "device": str(device)})
+    settings = plain({**settings, "device": str(device)})
     if exists and options.overwrite:
         _move_aside(options.out)
     if exists and options.resume:
@@ -160,7 +165,7 @@ def drive(
     reports: Iterable[Report],
     steps: int,
     save: Callable[[dict[str, Any]], None],
-    evaluate: Callable[[], dict[str, float]] | None = None,
+    evaluate: Callable[[int], dict[str, float]] | None = None,
     sample: Callable[[], list[dict[str, Any]]] | None = None,
     show: Sequence[str] = ("loss_nats_per_token", "tokens_per_second"),
 ) -> None:
@@ -169,24 +174,24 @@ def drive(
     save(training_state) writes the checkpoint. Ctrl-C (or SIGTERM) lets the step finish, saves, and raises
     Interrupted; a second Ctrl-C stops at once, and the last checkpoint remains.
     """
-    metrics_path, samples_path = run.folder / "metrics.jsonl", run.folder / "samples.jsonl"
+    options, metrics_path, samples_path = run.options, run.folder / "metrics.jsonl", run.folder / "samples.jsonl"
+    eval_every, log_every = options.eval_every or max(1, steps // 20), options.log_every or max(1, steps // 40)
     if sample and run.start_step == 0:
         _append_samples(samples_path, 0, sample())
     started = time.perf_counter() - run.seconds
-    with (
-        stop_requests() as stop,
-        progress_display(steps, run.start_step, run.options.quiet, run.options.log_every) as progress,
-    ):
+    saved = time.perf_counter()
+    with stop_requests() as stop, progress_display(steps, run.start_step, options.quiet, log_every) as show_progress:
         for report in reports:
             last = report.step >= steps
-            due = last or report.step % run.options.eval_every == 0
-            metrics = report.metrics | (evaluate() if evaluate and due else {})
+            due = last or report.step % eval_every == 0
+            metrics = report.metrics | (evaluate(report.step) if evaluate and due else {})
             append_row(metrics_path, {"step": report.step, "seconds": time.perf_counter() - started} | metrics)
             if sample and due:
                 _append_samples(samples_path, report.step, sample())
-            progress(report.step, {name: metrics[name] for name in (*show, *_VALIDATION) if name in metrics})
-            if last or stop.is_set() or report.step % run.options.save_every == 0:
+            show_progress(report.step, {name: metrics[name] for name in (*show, *_VALIDATION) if name in metrics})
+            if last or stop.is_set() or time.perf_counter() - saved >= options.save_every_seconds:
                 save({"step": report.step, "finished": False, "report": report.state})
+                saved = time.perf_counter()
             if stop.is_set() and not last:
                 raise Interrupted(run.folder, report.step, steps)
 
@@ -210,7 +215,7 @@ def _move_aside(folder: Path) -> None:
 def _check_same(folder: Path, command: str, config: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     before, now = flat(config["settings"]), flat(settings)
     differing = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
-    differing = [name for name in differing if name.removeprefix("run.") not in FREE_TO_CHANGE]
+    differing = [name for name in differing if name.removeprefix("stage.run.") not in FREE_TO_CHANGE]
     if config.get("command") != command:
         raise UserError(
             "the folder holds another kind of run",

@@ -1,0 +1,135 @@
+"""The command line. Each command is a frozen dataclass of settings and a function that takes it.
+
+Flags, their help and their defaults are read off the dataclass by tyro. A command's module is imported only when the
+command is used: `minirlhf --help` need not wait for torch.
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from minirlhf import __version__
+from minirlhf.errors import UserError
+
+
+@dataclass(frozen=True)
+class Command:
+    """One word of the command line: a sentence about it, and where its settings and its function are."""
+
+    summary: str
+    module: str
+    settings: str
+    function: str
+
+
+COMMANDS = {
+    "quickstart": Command("the whole road on the shipped village, in five minutes", "quickstart", "Quickstart", "run_quickstart"),
+    "tokenizer": Command("learn a byte-pair vocabulary from text", "stage_tokenizer", "TokenizerStage", "run_tokenizer"),
+    "pretrain": Command("teach a new model to continue text", "stage_pretrain", "PretrainStage", "run_pretrain"),
+    "sft": Command("teach it to answer, by imitation of conversations", "stage_sft", "SftStage", "run_sft"),
+    "reward": Command("learn a score from pairs of answers", "stage_reward", "RewardStage", "run_reward"),
+    "reinforce": Command("improve answers with REINFORCE", "stage_reinforce", "ReinforceStage", "run_reinforce"),
+    "ppo": Command("improve answers with PPO", "stage_ppo", "PPOStage", "run_ppo"),
+    "generate": Command("answer prompts, or continue text", "stage_generate", "Generate", "run_generate"),
+    "chat": Command("talk with a model", "chat", "Chat", "run_chat"),
+    "evaluate": Command("measure a model on held-out data, or two against each other", "stage_evaluate", "Evaluate", "run_evaluate"),
+    "diagnose": Command("read a run's curves and name what is wrong", "stage_inspect", "Diagnose", "run_diagnose"),
+    "export": Command("write a model in Hugging Face's format", "stage_inspect", "Export", "run_export"),
+}  # fmt: skip
+
+EPILOGUE = """\
+minirlhf COMMAND --help lists a command's flags. --debug, anywhere, shows the traceback of an error.
+
+A first road, on the shipped village:
+  minirlhf pretrain --out runs/base
+  minirlhf sft --model runs/base --out runs/sft
+  minirlhf reward --model runs/sft --out runs/reward
+  minirlhf ppo --model runs/sft --reward runs/reward --out runs/ppo
+  minirlhf chat runs/ppo"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command. Returns 0, or 2 for wrong input, 130 after Ctrl-C, 1 when training broke down."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    for stream in (sys.stdout, sys.stderr):  # what models write need not be in the terminal's alphabet
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(overview())
+        return 0
+    if arguments[0] == "--version":
+        print(f"minirlhf {__version__}")
+        return 0
+    try:
+        return dispatch(arguments[0], arguments[1:])
+    except UserError as error:
+        if debug:
+            raise
+        return _fail(str(error), 2)
+    except OSError as error:
+        if debug:
+            raise
+        return _fail(_about_file(error), 2)
+    except KeyboardInterrupt:
+        return _fail("stopped", 130)
+
+
+def dispatch(name: str, arguments: Sequence[str]) -> int:
+    """Reads the flags of one command and runs it."""
+    import tyro
+
+    if name not in COMMANDS:
+        raise UserError("there is no such command", found=name, expected=", ".join(COMMANDS), fix="minirlhf --help")
+    command = COMMANDS[name]
+    module = importlib.import_module(f"minirlhf.{command.module}")
+    settings: Any = tyro.cli(
+        getattr(module, command.settings),
+        prog=f"minirlhf {name}",
+        args=list(arguments),
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+    )
+    return run_settings(getattr(module, command.function), settings, name, arguments)
+
+
+def run_settings(function: Any, settings: Any, name: str, arguments: Sequence[str]) -> int:
+    """Calls the command's function and translates how it ended into an exit code."""
+    from minirlhf.objectives.guards import NonFiniteError
+    from minirlhf.runs import Interrupted
+
+    try:
+        function(settings)
+    except Interrupted as stopped:
+        again = [argument for argument in arguments if argument not in ("--resume", "--overwrite")]
+        return _fail(f"{stopped}\ngo on with: minirlhf {name} {_shown(again)} --resume", 130)
+    except NonFiniteError as error:
+        return _fail(
+            f"the training broke down: {error}\ntry a smaller --learning-rate; minirlhf diagnose may know more", 1
+        )
+    return 0
+
+
+def overview() -> str:
+    """What `minirlhf --help` prints."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    head = "minirlhf: from raw text to a model tuned on human preference\n\nusage: minirlhf COMMAND [FLAGS]\n"
+    return "\n".join([head, *lines, "", EPILOGUE])
+
+
+def _shown(arguments: Sequence[str]) -> str:
+    return " ".join(f'"{argument}"' if " " in argument or not argument else argument for argument in arguments)
+
+
+def _about_file(error: OSError) -> str:
+    what = error.strerror or str(error)
+    where = f"\n  {'where:':<12}{error.filename}" if error.filename else ""
+    return f"a file could not be read or written: {what}{where}"
+
+
+def _fail(message: str, code: int) -> int:
+    print(message, file=sys.stderr)
+    return code

@@ -1,0 +1,163 @@
+"""What the stages share: the data flags, the model to start from, probe samples, and the end of a run."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from minirlhf.data.reports import ReadReport
+from minirlhf.data.shipped import shipped_path
+from minirlhf.errors import UserError
+from minirlhf.evaluation.report import write_run_report
+from minirlhf.models.checkpoint import load_model, save_checkpoint
+from minirlhf.models.device import pick_device
+from minirlhf.models.gpt import GPT
+from minirlhf.records import PreferenceBatch, TokenBatch
+from minirlhf.runs import Run, RunOptions
+from minirlhf.tokenizers.tokenizer import Tokenizer
+from minirlhf.trainers.optim import AdamW
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """What to read. Without files, the shipped village is used."""
+
+    data: tuple[Path, ...] = ()  # .txt .jsonl .json .csv .tsv (gz or not), a folder of text files, or a zip of one
+    field: tuple[str, ...] = ()  # which column holds what, e.g. --field text=review label=stars
+    encoding: str = "utf-8"  # how the files' text is encoded
+    separator: str | None = None  # the line that separates the documents of a .txt file
+
+    def paths(self, shipped: str) -> tuple[Path, ...]:
+        """The files to read: those named, else the shipped file of this name."""
+        return self.data or (shipped_path(shipped),)
+
+    def reading(self) -> dict[str, Any]:
+        """The keyword arguments every reader takes."""
+        pairs = {}
+        for text in self.field:
+            name, equals, column = text.partition("=")
+            if not (equals and name and column):
+                raise UserError("--field takes NAME=COLUMN", found=text, expected="for example --field text=review")
+            pairs[name] = column
+        return {"fields": pairs, "encoding": self.encoding, "separator": self.separator}
+
+
+def fingerprint(paths: Sequence[Path], models: Sequence[Path] = ()) -> dict[str, str]:
+    """The SHA-256 of every data file and of every model's weights, so that a resumed run notices when one changed."""
+    result = {}
+    for path in paths:
+        files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+        result[str(path)] = _sha256(files)
+    for folder in models:
+        places = (folder / "checkpoint" / "model.safetensors", folder / "model.safetensors")
+        result[str(folder)] = _sha256([place for place in places if place.is_file()][:1])
+    return result
+
+
+def _sha256(files: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def load_gpt(folder: Path, device: torch.device) -> tuple[GPT, Tokenizer]:
+    """A language model to start from. Raises UserError if the folder holds another kind of model."""
+    model, tokenizer = load_model(folder)
+    if not isinstance(model, GPT):
+        raise UserError(
+            "this needs a language model",
+            where=str(folder),
+            found=type(model).__name__,
+            expected="a folder made by pretrain, sft, reinforce or ppo",
+        )
+    return model.to(device), tokenizer
+
+
+def restore_model(run: Run, fresh: Model) -> Model:
+    """The model of the run's checkpoint when there is one, else the fresh one."""
+    if not run.has_checkpoint:
+        return fresh
+    loaded, _ = load_model(run.checkpoint)
+    if not isinstance(loaded, type(fresh)):
+        raise UserError(
+            "the checkpoint holds another kind of model",
+            where=str(run.checkpoint),
+            found=type(loaded).__name__,
+            expected=type(fresh).__name__,
+        )
+    return loaded.to(run.device)
+
+
+def say(options: RunOptions, title: str, report: ReadReport) -> None:
+    """Tells what the readers kept, dropped and changed."""
+    first, *rest = report.lines()
+    print("\n".join([f"{title}: {first}", *rest]))
+
+
+def pick(name: str) -> torch.device:
+    """The device of a --device flag."""
+    return pick_device(name)
+
+
+def to_device(batch: TokenBatch, device: torch.device) -> TokenBatch:
+    return TokenBatch(batch.ids.to(device), batch.loss_mask.to(device))
+
+
+def split_rows(rows: Sequence[Any], micro_batch_size: int | None) -> list[Sequence[Any]]:
+    """A batch's rows in groups of at most micro_batch_size; all in one group for None."""
+    if micro_batch_size is not None and micro_batch_size < 1:
+        raise UserError("--micro-batch-size must be at least 1", found=str(micro_batch_size))
+    size = micro_batch_size or max(len(rows), 1)
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def pairs_to_device(batch: PreferenceBatch, device: torch.device) -> PreferenceBatch:
+    return PreferenceBatch(
+        batch.chosen_ids.to(device),
+        batch.chosen_attention_mask.to(device),
+        batch.rejected_ids.to(device),
+        batch.rejected_attention_mask.to(device),
+    )
+
+
+def save_training(
+    run: Run,
+    model: Any,
+    tokenizer: Tokenizer,
+    optimizer: AdamW | None,
+    state: Mapping[str, Any],
+    extra: Mapping[str, torch.Tensor] | None = None,
+) -> None:
+    """Writes the run's checkpoint: while training with the optimizer's tensors, at the end without."""
+    tensors = {f"optimizer.{name}": value for name, value in optimizer.state_tensors().items()} if optimizer else None
+    if tensors is not None and extra:
+        tensors |= extra
+    save_checkpoint(run.checkpoint, model, tokenizer, training_tensors=tensors, training_state=dict(state))
+
+
+def restore_optimizer(run: Run, optimizer: AdamW) -> None:
+    """Gives the optimizer back what save_training kept. Does nothing at the start of a run."""
+    tensors = {
+        name.removeprefix("optimizer."): value for name, value in run.tensors.items() if name.startswith("optimizer.")
+    }
+    if tensors:
+        optimizer.load_state_tensors(tensors)
+
+
+def finish(run: Run, model: Any, tokenizer: Tokenizer, steps: int, next_command: str) -> None:
+    """The last checkpoint, without the optimizer; the report; and where everything lies."""
+    save_training(run, model, tokenizer, None, {"step": steps, "finished": True})
+    write_run_report(run.folder)
+    print(f"\nmodel    {run.checkpoint}")
+    print(f"metrics  {run.folder / 'metrics.jsonl'}")
+    print(f"report   {run.folder / 'report.html'}")
+    print(f"next     {next_command}")

@@ -1,0 +1,59 @@
+"""The stage `ppo`: a fine-tuned model and a judge to a model that pleases the judge and stays itself."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from minirlhf.errors import UserError
+from minirlhf.models.heads import ValueModel
+from minirlhf.runs import RunOptions, check_folder, drive, open_run
+from minirlhf.stage_common import finish, restore_model, restore_optimizer, save_training
+from minirlhf.stage_policy import SHOW, PolicyOptions, prepare
+from minirlhf.trainers.optim import AdamW
+from minirlhf.trainers.ppo import PPOConfig, actor_critic, train_ppo
+
+
+@dataclass(frozen=True)
+class PPOStage:
+    """Improve a model by reinforcement learning with PPO: answer, be scored, move a little, measured from a critic."""
+
+    run: RunOptions
+    policy: PolicyOptions
+    value_from: Literal["policy", "reward"] = "policy"  # whose trunk the critic starts from
+    training: PPOConfig = field(default_factory=PPOConfig)
+
+
+def run_ppo(stage: PPOStage) -> Path:
+    """Runs the stage and returns the run folder. Raises UserError before anything is written if the input is wrong."""
+    check_folder(stage.run)
+    config, seed = stage.training, stage.run.seed
+    setup = prepare(stage.run, stage.policy, config.sampling, config.batch_size)
+    if stage.value_from == "reward" and setup.reward_model is None:
+        raise UserError(
+            "the critic cannot start from a reward function",
+            found=f"--value-from reward with --reward {stage.policy.reward}",
+            fix="--value-from policy, or the folder of a reward model as --reward",
+        )
+    run = open_run(stage.run, setup.device, "ppo", setup.settings | {"stage": stage})
+    policy = restore_model(run, setup.policy)
+    from_reward = stage.value_from == "reward" and setup.reward_model is not None
+    value_model = ValueModel.from_trunk(setup.reward_model.trunk if from_reward else setup.reference)
+    kept = {k.removeprefix("value."): v for k, v in run.tensors.items() if k.startswith("value.")}
+    if kept:
+        value_model.load_state_dict(kept)
+    optimizer = AdamW(actor_critic(policy, value_model).named_parameters(), config.optim)
+    restore_optimizer(run, optimizer)
+
+    def save(state: dict[str, Any]) -> None:
+        critic = {f"value.{name}": tensor for name, tensor in value_model.state_dict().items()}
+        save_training(run, policy, setup.tokenizer, optimizer, state, critic)
+
+    def sample() -> list[dict[str, Any]]:
+        return setup.sample(policy, seed, config.sampling)
+
+    if not run.finished:
+        arguments = (policy, value_model, setup.reference, setup.scorer, setup.prompts_at, setup.tokenizer, optimizer)
+        reports = train_ppo(*arguments, config, seed, run.start_step, run.state, setup.true_reward)
+        drive(run, reports, config.steps, save, None, sample, SHOW)
+    finish(run, policy, setup.tokenizer, config.steps, f"minirlhf chat {run.folder}")
+    return run.folder

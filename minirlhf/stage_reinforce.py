@@ -1,0 +1,44 @@
+"""The stage `reinforce`: as `ppo`, without the critic and without the clip."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from minirlhf.runs import RunOptions, check_folder, drive, open_run
+from minirlhf.stage_common import finish, restore_model, restore_optimizer, save_training
+from minirlhf.stage_policy import SHOW, PolicyOptions, prepare
+from minirlhf.trainers.optim import AdamW
+from minirlhf.trainers.reinforce import ReinforceConfig, train_reinforce
+
+
+@dataclass(frozen=True)
+class ReinforceStage:
+    """Improve a model by reinforcement learning with REINFORCE: what scored better than usual becomes likelier."""
+
+    run: RunOptions
+    policy: PolicyOptions
+    training: ReinforceConfig = field(default_factory=ReinforceConfig)
+
+
+def run_reinforce(stage: ReinforceStage) -> Path:
+    """Runs the stage and returns the run folder. Raises UserError before anything is written if the input is wrong."""
+    check_folder(stage.run)
+    config, seed = stage.training, stage.run.seed
+    setup = prepare(stage.run, stage.policy, config.sampling, config.batch_size)
+    run = open_run(stage.run, setup.device, "reinforce", setup.settings | {"stage": stage})
+    policy = restore_model(run, setup.policy)
+    optimizer = AdamW(policy.named_parameters(), config.optim)
+    restore_optimizer(run, optimizer)
+
+    def save(state: dict[str, Any]) -> None:
+        save_training(run, policy, setup.tokenizer, optimizer, state)
+
+    def sample() -> list[dict[str, Any]]:
+        return setup.sample(policy, seed, config.sampling)
+
+    if not run.finished:
+        arguments = (policy, setup.reference, setup.scorer, setup.prompts_at, setup.tokenizer, optimizer)
+        reports = train_reinforce(*arguments, config, seed, run.start_step, run.state, setup.true_reward)
+        drive(run, reports, config.steps, save, None, sample, SHOW)
+    finish(run, policy, setup.tokenizer, config.steps, f"minirlhf chat {run.folder}")
+    return run.folder

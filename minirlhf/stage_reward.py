@@ -1,0 +1,142 @@
+"""The stage `reward`: a fine-tuned model and pairs of answers to a model that scores answers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from minirlhf.data.batches import batch_indices, preference_batch, prompt_batch
+from minirlhf.data.formats import read_preferences
+from minirlhf.data.split import split_by_prompt
+from minirlhf.data.tokenize import TokenizedPair, tokenize_preferences
+from minirlhf.evaluation.calibration import PreferenceReport
+from minirlhf.evaluation.held_out import evaluate_reward_model
+from minirlhf.generation.sampling import SamplingConfig
+from minirlhf.models.gpt import GPT
+from minirlhf.models.heads import RewardModel
+from minirlhf.records import PreferenceBatch, Prompt, Turn
+from minirlhf.run_files import write_json
+from minirlhf.runs import RunOptions, check_folder, drive, open_run
+from minirlhf.seeding import derive_seed, torch_generator
+from minirlhf.stage_common import (
+    DataOptions,
+    fingerprint,
+    finish,
+    load_gpt,
+    pairs_to_device,
+    pick,
+    restore_model,
+    restore_optimizer,
+    save_training,
+    say,
+    split_rows,
+)
+from minirlhf.stage_probes import answer_length, continuations, device_of, fitting, prompts_to
+from minirlhf.tokenizers.tokenizer import Tokenizer
+from minirlhf.trainers.optim import AdamW
+from minirlhf.trainers.reward import RewardConfig, train_reward
+
+NORMALISING_ANSWERS = 256  # their mean is known to 1/16 of a standard deviation
+
+
+@dataclass(frozen=True)
+class RewardStage:
+    """Learn a score from pairs of answers, one preferred to the other."""
+
+    run: RunOptions
+    model: Path  # the model to start from, made by sft (or by pretrain)
+    source: DataOptions = field(default_factory=DataOptions)
+    held_out_fraction: float = 0.1  # share of the prompts kept to measure accuracy on
+    training: RewardConfig = field(default_factory=RewardConfig)
+
+
+def run_reward(stage: RewardStage) -> Path:
+    """Runs the stage and returns the run folder. Raises UserError before anything is written if the input is wrong."""
+    check_folder(stage.run)
+    device, seed, config = pick(stage.run.device), stage.run.seed, stage.training
+    trunk, tokenizer = load_gpt(stage.model, device)
+    paths = stage.source.paths("preferences.jsonl")
+    preferences, read_report = read_preferences(paths, **stage.source.reading())
+    train, held_out = split_by_prompt(preferences, stage.held_out_fraction, seed)
+    pairs, report = tokenize_preferences(train, tokenizer, trunk.config.context)
+    held_out_pairs, _ = tokenize_preferences(held_out, tokenizer, trunk.config.context)
+    say(stage.run, "pairs read", read_report)
+    say(stage.run, "pairs to train on", report)
+    steps = config.steps(len(pairs))
+
+    settings = {"data": fingerprint(paths, [stage.model]), "gpt": trunk.config, "stage": stage}
+    run = open_run(stage.run, device, "reward", settings)
+    fresh = RewardModel.from_trunk(trunk, torch_generator(seed, "reward head")).to(device)
+    model = restore_model(run, fresh)
+    optimizer = AdamW(model.named_parameters(), config.optim)
+    restore_optimizer(run, optimizer)
+    order_seed = derive_seed(seed, "reward order")
+
+    def batches_of(chosen: Sequence[TokenizedPair], size: int | None) -> list[PreferenceBatch]:
+        groups = split_rows(chosen, size)
+        return [pairs_to_device(preference_batch(group, tokenizer.pad_id), device) for group in groups]
+
+    def pairs_at(step: int) -> list[PreferenceBatch]:
+        indices = batch_indices(len(pairs), config.batch_size, order_seed, step)
+        return batches_of([pairs[i] for i in indices], config.micro_batch_size)
+
+    def held_out_report() -> PreferenceReport:
+        return evaluate_reward_model(model, batches_of(held_out_pairs, 32))
+
+    def evaluate(step: int) -> dict[str, float]:
+        result = held_out_report()
+        return {"val_accuracy": result.accuracy.mean, "val_loss_nats_per_pair": result.loss_nats_per_pair}
+
+    def save(state: dict[str, Any]) -> None:
+        save_training(run, model, tokenizer, optimizer, state)
+
+    show = ("loss_nats_per_pair", "accuracy", "pairs_per_second")
+    if not run.finished:
+        reports = train_reward(model, pairs_at, optimizer, config, steps, seed, run.start_step)
+        drive(run, reports, steps, save, evaluate if held_out_pairs else None, None, show)
+    if not run.finished:
+        normalise(model, trunk, tokenizer, [preference.prompt for preference in train], seed)
+    if held_out_pairs:
+        result = held_out_report()
+        write_json(run.folder / "evaluation.json", result.as_dict())
+        print(sentence(result))
+    finish(run, model, tokenizer, steps, f"minirlhf ppo --model {stage.model} --reward {run.folder} --out runs/ppo")
+    return run.folder
+
+
+def normalise(
+    model: RewardModel, writer: GPT, tokenizer: Tokenizer, prompts: Sequence[tuple[Turn, ...]], seed: int
+) -> None:
+    """Shifts and scales the scores so that the writer's own answers score 0 on average, with standard deviation 1.
+
+    The writer is the model that was fine-tuned, which is where PPO will start: a score then says how far an answer is
+    above what the model already does. Ziegler et al. 2019, arXiv:1909.08593, section 2.1.
+    """
+    sampling = SamplingConfig(max_new_tokens=answer_length(writer.config.context))
+    different = [Prompt(prompt, "") for prompt in dict.fromkeys(prompts)]
+    kept = fitting(different, writer, tokenizer)[:NORMALISING_ANSWERS]
+    if not kept:
+        print("No prompt leaves room for an answer, so the scores are not normalised.")
+        return
+    batch = prompts_to(device_of(writer), prompt_batch(kept, tokenizer, writer.config.context))
+    generator = torch_generator(seed, "normalise", device=device_of(writer))
+    _, made = continuations(writer, tokenizer, batch, sampling, generator)
+    with torch.no_grad():
+        model.eval()
+        model.normalise(model(made.ids, made.attention_mask))
+
+
+def sentence(report: PreferenceReport) -> str:
+    """The result in words, honest about how much the held-out pairs can say."""
+    low, high = report.accuracy.interval_95
+    text = f"held-out accuracy {report.accuracy.mean:.1%}, 95 % interval {low:.1%} to {high:.1%}"
+    text += f", {report.accuracy.n} pairs; calibration error {report.calibration_error:.3f}"
+    if low <= 0.5 <= high:
+        text += "\nThe interval holds 50 %: these pairs do not show that the model is better than a coin."
+    if report.length is not None:
+        text += f"\nrank correlation of score and length {report.length.spearman:+.2f}"
+        if report.length.length_bias:
+            text += "\nBeware: the model prefers longer answers more than the labels do."
+    return text
