@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from heapq import heapify, heappop, heappush
-from itertools import pairwise
+from itertools import pairwise, repeat
 
 Pair = tuple[int, int]
+
+SHORT = 40  # ids; up to here scanning is the faster way
+NO_MERGE = 1 << 62  # larger than any id
 
 
 def apply_merges(ids: Sequence[int], merged_ids: Mapping[Pair, int]) -> list[int]:
@@ -12,9 +15,29 @@ def apply_merges(ids: Sequence[int], merged_ids: Mapping[Pair, int]) -> list[int
 
     merged_ids maps a pair to the id it becomes; ids grow with the rank of the merge, so the smallest id comes first.
     The same as going through all merges in order and replacing each pair wherever it stands, left to right,
-    because a merge can only create pairs that are learnt later. O(n log n) for n ids: the neighbours form a linked
-    list, and a heap holds the merges that are possible; entries that another merge has made impossible stay in it
-    and are passed over.
+    because a merge can only create pairs that are learnt later.
+    """
+    return (merge_by_scanning if len(ids) <= SHORT else merge_by_heap)(ids, merged_ids)
+
+
+def merge_by_scanning(ids: Sequence[int], merged_ids: Mapping[Pair, int]) -> list[int]:
+    """apply_merges by looking at all neighbours before each merge: O(n^2), and fastest for a few ids."""
+    symbols = list(ids)
+    while len(symbols) > 1:
+        candidates = list(map(merged_ids.get, pairwise(symbols), repeat(NO_MERGE)))
+        first = min(candidates)
+        if first == NO_MERGE:
+            break
+        at = candidates.index(first)
+        symbols[at : at + 2] = [first]
+    return symbols
+
+
+def merge_by_heap(ids: Sequence[int], merged_ids: Mapping[Pair, int]) -> list[int]:
+    """apply_merges in O(n log n), for pre-tokens of any length.
+
+    The neighbours form a linked list, and a heap holds the merges that are possible; entries that another merge has
+    made impossible stay in it and are passed over.
     """
     symbols = list(ids)
     count = len(symbols)
