@@ -13,8 +13,8 @@ from minirlhf.evaluation.diagnose_supervised import diagnose_likelihood, diagnos
 from minirlhf.evaluation.findings import ENOUGH_ROWS, SEVERITIES, Finding
 from minirlhf.evaluation.metrics_file import Row, keys_of, read_metrics, series
 
-# explained variance has no value while all returns are equal; that is no fault
-MAY_BE_UNDEFINED = {"explained_variance"}
+# no value while all returns are equal, or when the targets spell no byte; that is no fault
+MAY_BE_UNDEFINED = {"explained_variance", "val_bits_per_byte"}
 
 
 def diagnose(run_folder: Path | str) -> list[Finding]:

@@ -29,15 +29,24 @@ def diagnose_policy(rows: list[Row]) -> list[Finding | None]:
 
 
 def _first_ratio(rows: list[Row]) -> Finding | None:
-    """In the first step nothing has moved the policy far, so large ratios there are no learning."""
+    """Where nothing moves the policy, the ratio must be 1: in the first step, and wherever the learning rate is ~ 0."""
     first = rows[0]
     ratio, clipped = first.get("ratio_mean", 1.0), first.get("clip_fraction", 0.0)
-    if first["step"] > 1 or (abs(ratio - 1) < 0.1 and clipped < 0.3):
+    evidence = f"ratio_mean {ratio:.3g}, clip_fraction {clipped:.3g} at step {first['step']:.0f}"
+    planted = first["step"] <= 1 and (abs(ratio - 1) > 0.1 or clipped > 0.4)
+    peak = max((row.get("learning_rate", 0.0) for row in rows), default=0.0)
+    still = [
+        row["clip_fraction"] for row in rows if row.get("learning_rate", peak) < 0.03 * peak and "clip_fraction" in row
+    ]
+    if not planted and still and np.median(still) > 0.1:
+        planted = True
+        evidence = f"clip_fraction is {np.median(still):.3g} even where the learning rate is almost 0"
+    if not planted:
         return None
     return Finding(
         "critical",
         "the ratio is not 1 at the first minibatch",
-        f"ratio_mean {ratio:.3g}, clip_fraction {clipped:.3g} at step {first['step']:.0f}",
+        evidence,
         "rollout and update compute different log-probabilities: dropout left on, two temperatures, or top-k/top-p in "
         "the rollout (or a first step that is far too large)",
         "turn dropout off, use one temperature everywhere, and no top-k/top-p while collecting",
@@ -66,7 +75,7 @@ def _kl(rows: list[Row], length: Series) -> Finding | None:
         return Finding(
             "critical",
             "KL explosion",
-            f"kl_nats_per_response went from {kl.start:.3g} to {kl.end:.3g}, {kl.end / tokens:.2g} nats for every token",
+            f"kl_nats_per_response went from {kl.start:.3g} to {kl.end:.3g}, {kl.end / tokens:.2g} nats a token",
             "the penalty is too weak for this learning rate, so the policy has left the language it started from",
             "raise kl_coef (or set a KL target), lower the learning rate, do fewer epochs per batch",
         )
@@ -75,7 +84,7 @@ def _kl(rows: list[Row], length: Series) -> Finding | None:
             "critical",
             "the KL is negative",
             f"kl_nats_per_response ends at {kl.end:.3g}",
-            "a KL cannot be negative, so the answers are not samples of the policy: top-k, top-p or another temperature",
+            "a KL cannot be negative, so the answers are no samples of the policy: top-k, top-p or another temperature",
             "sample from the full distribution at the temperature the log-probabilities use",
         )
     return None

@@ -170,7 +170,7 @@ def _over_confident(rows: list[Row]) -> Finding | None:
     return Finding(
         "warning",
         "the reward model is over-confident",
-        f"right on {accuracy.values[-1]:.1%} of held-out pairs, yet its loss {val_loss.values[-1]:.3g} is worse than a coin's",
+        f"held-out accuracy {accuracy.values[-1]:.1%}, held-out loss {val_loss.values[-1]:.3g}; a coin's loss is 0.693",
         "its margins grew far beyond what its knowledge bears",
         "train shorter or with a lower learning rate; look at the calibration table",
     )

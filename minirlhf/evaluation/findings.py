@@ -1,6 +1,7 @@
 """The record a diagnosis is made of, and what all checks share."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -33,7 +34,7 @@ class Finding:
 def smooth(curve: Series, stretches: int = 10) -> Series:
     """Means of equal stretches of the curve, each at its last step."""
     edges = [round(len(curve) * i / stretches) for i in range(stretches + 1)]
-    means = [curve.mean_of(first, last) for first, last in zip(edges[:-1], edges[1:], strict=True)]
+    means = [curve.mean_of(first, last) for first, last in pairwise(edges)]
     return Series(curve.steps[[last - 1 for last in edges[1:]]], np.array(means))
 
 

@@ -155,7 +155,7 @@ GLOSSARY: dict[str, GlossaryRow] = {
     "explained_variance": GlossaryRow(
         "How much of the spread of the returns the critic foresees; 1 is all, 0 none.",
         "Climbs above 0 within the first dozens of steps.",
-        "At or below 0 to the end: the critic learns nothing; raise its learning rate, or start it from the reward model.",
+        "At or below 0 to the end, the critic learns nothing: raise its learning rate or give it a better start.",
     ),
     "policy_loss": GlossaryRow(
         "The clipped objective the policy descends. Its level says little: advantages are rescaled every step.",

@@ -1,0 +1,66 @@
+"""The two reports: one run's, and the whole road's. Each is one HTML file that loads nothing from anywhere."""
+
+from html import escape
+from pathlib import Path
+
+from minirlhf.evaluation import quickstart_sections as quickstart
+from minirlhf.evaluation.diagnose import diagnose_rows
+from minirlhf.evaluation.metrics_file import keys_of, read_metrics
+from minirlhf.evaluation.page import definition_list, findings_section, folded, glossary_section, page, panels
+from minirlhf.evaluation.sections import flat, metric_panels, read_config, read_samples, samples_over_time
+from minirlhf.evaluation.story import Summary
+
+
+def write_run_report(run_folder: Path | str) -> Path:
+    """Writes RUN/report.html from RUN's metrics.jsonl, samples.jsonl and config.json; returns its path.
+
+    Only metrics.jsonl must be there. Raises UserError when it is missing or corrupt.
+    """
+    folder = Path(run_folder)
+    rows, samples, config = read_metrics(folder), read_samples(folder), read_config(folder)
+    name, last = folder.resolve().name, rows[-1]
+    body = [
+        f"<h1>{escape(str(config.get('command', 'training run')))}: {escape(name)}</h1>",
+        f'<p class="quiet">{last["step"]:.0f} steps, {last.get("seconds", 0.0):.0f} seconds</p>',
+        "<h2>Diagnosis</h2>",
+        findings_section(diagnose_rows(rows)),
+        "<h2>Curves</h2>",
+        panels(metric_panels(name, rows)),
+    ]
+    if samples:
+        body += ["<h2>Samples over time</h2>", "<p>The same prompts, again and again, while the model learns.</p>"]
+        body.append(samples_over_time(samples))
+    body += ["<h2>Glossary</h2>", glossary_section(keys_of(rows))]
+    if config:
+        body.append(folded("All settings of this run", definition_list(flat(config))))
+    return _write(folder / "report.html", page(f"minirlhf: {name}", body))
+
+
+def write_quickstart_report(folder: Path | str, summary: Summary) -> Path:
+    """Writes DIR/report.html for the whole road: summary is what DIR/summary.json holds, plus the samples.
+
+    Reads DIR/{pretrain,sft,reward,ppo}/metrics.jsonl; a stage that is not there is left out. Raises UserError
+    when one is corrupt, KeyError when the summary lacks a number.
+    """
+    folder = Path(folder)
+    stages = {
+        name: read_metrics(folder / name) for name in quickstart.STAGES if (folder / name / "metrics.jsonl").is_file()
+    }
+    body = [
+        *quickstart.opening(summary),
+        *quickstart.answers_side_by_side(summary.get("samples", [])),
+        *quickstart.true_reward(summary),
+        *quickstart.judge(summary),
+        *quickstart.kl_against_reward(stages.get("ppo", [])),
+        "<h2>The curves of every stage</h2>",
+    ]
+    for name, rows in stages.items():
+        body += [*quickstart.stage_curves(name, rows), findings_section(diagnose_rows(rows))]
+    body += quickstart.how_to_read()
+    body += ["<h2>Glossary</h2>", glossary_section(key for rows in stages.values() for key in keys_of(rows))]
+    return _write(folder / "report.html", page("minirlhf: the whole road", body))
+
+
+def _write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
