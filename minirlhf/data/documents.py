@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from minirlhf.data.files import DataFile, kind_of, numbered_lines
+from minirlhf.data.files import DataFile, kind_of, numbered_lines, read_text
 from minirlhf.data.reports import Tally
 from minirlhf.errors import UserError
 from minirlhf.records import Document, Labelled
@@ -49,6 +49,13 @@ def _paragraphs(file: DataFile, encoding: str) -> Iterator[Document]:
         yield Document(_without_last_break("".join(lines)), f"{file.name}:{start}")
 
 
+def text_lines(file: DataFile, encoding: str) -> Iterator[Document]:
+    """A text per line that is not blank, without its line break."""
+    for number, line in numbered_lines(file, encoding):
+        if line.strip():
+            yield Document(_without_last_break(line), f"{file.name}:{number}")
+
+
 def _without_last_break(text: str) -> str:
     return text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
 
@@ -63,13 +70,11 @@ def labelled_texts(files: Sequence[DataFile], encoding: str) -> Iterator[Labelle
     names = [_label_in_name(file.parts[-1]) if file.parts else "" for file in files]
     if all(folders) and len(set(folders)) > 1:
         for file, label in zip(files, folders, strict=True):
-            text = "".join(line for _, line in numbered_lines(file, encoding))
-            yield Labelled(text, label, file.name)
+            yield Labelled(read_text(file, encoding), label, file.name)
     elif len(files) > 1 and all(names) and len(set(names)) == len(names) and len(names) <= 20:
         for file, label in zip(files, names, strict=True):
-            for number, line in numbered_lines(file, encoding):
-                if line.strip():
-                    yield Labelled(_without_last_break(line), label, f"{file.name}:{number}")
+            for line in text_lines(file, encoding):
+                yield Labelled(line.text, label, line.source)
     else:
         raise UserError(
             "nothing says which label a text has",

@@ -3,6 +3,7 @@
 Common options of all readers:
     fields     minirlhf's name of a field -> the file's, for files that call things otherwise: {"text": "review"}
     encoding   of the files; UTF-8 unless told otherwise, with or without a byte-order mark
+    separator  the line between two texts of a .txt file; "blank" for blank lines; matters to documents and prompts
 Every problem a person can repair raises UserError with file, line, field, what was found and what was expected.
 """
 
@@ -10,8 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from minirlhf.data.documents import labelled_texts, text_documents
-from minirlhf.data.files import DataFile, read_text
+from minirlhf.data.documents import labelled_texts, text_documents, text_lines
+from minirlhf.data.examples import Example, examples_of
+from minirlhf.data.files import DataFile
 from minirlhf.data.preferences import clean_pairs
 from minirlhf.data.record_texts import labelled_record, record_documents
 from minirlhf.data.reports import ReadReport, Tally
@@ -19,11 +21,11 @@ from minirlhf.data.rows import Row, read_rows
 from minirlhf.data.shapes import (
     CONVERSATION_FIELDS,
     FIELDS_OF,
+    NO_FIELDS,
     PREFERENCE_FIELDS,
-    Example,
     check_fields,
-    examples_of,
     field_list,
+    likely_text,
     recognise,
     record_of,
 )
@@ -33,7 +35,6 @@ from minirlhf.records import Conversation, Document, Labelled, Preference, Promp
 
 Paths = Sequence[str | Path] | str | Path
 Item = TypeVar("Item")
-NO_FIELDS: Mapping[str, str] = {}
 
 
 def read_documents(
@@ -62,7 +63,7 @@ def read_documents(
 
 
 def read_conversations(
-    paths: Paths, *, fields: Mapping[str, str] = NO_FIELDS, encoding: str = "utf-8"
+    paths: Paths, *, fields: Mapping[str, str] = NO_FIELDS, encoding: str = "utf-8", separator: str | None = None
 ) -> tuple[list[Conversation], ReadReport]:
     """Conversations to imitate. Of preference pairs the chosen answer is taken, of labelled ones the liked; noted."""
     tally, conversations = Tally(), []
@@ -87,7 +88,7 @@ def read_conversations(
 
 
 def read_preferences(
-    paths: Paths, *, fields: Mapping[str, str] = NO_FIELDS, encoding: str = "utf-8"
+    paths: Paths, *, fields: Mapping[str, str] = NO_FIELDS, encoding: str = "utf-8", separator: str | None = None
 ) -> tuple[list[Preference], ReadReport]:
     """Pairs of answers, cleaned as clean_pairs says."""
     tally, pairs = Tally(), []
@@ -112,16 +113,15 @@ def read_preferences(
 
 
 def read_prompts(
-    paths: Paths, *, fields: Mapping[str, str] = NO_FIELDS, encoding: str = "utf-8"
+    paths: Paths, *, fields: Mapping[str, str] = NO_FIELDS, encoding: str = "utf-8", separator: str | None = None
 ) -> tuple[list[Prompt], ReadReport]:
-    """Prompts to answer: the part before the answer of any conversational shape; in a .txt, one prompt a line."""
+    """Prompts to answer: the part before the answer of any conversational shape; in a .txt, one a line."""
     tally, prompts = Tally(), []
     files = find_files(paths, "records", tally)
     for file in files:
         if file.kind == "text":
-            for number, line in enumerate(read_text(file, encoding).split("\n"), start=1):
-                if line.strip():
-                    prompts.append(Prompt((Turn("user", line.removesuffix("\r")),), f"{file.name}:{number}"))
+            lines = text_documents(file, encoding, separator, tally) if separator else text_lines(file, encoding)
+            prompts += [Prompt((Turn("user", line.text),), line.source) for line in lines if line.text.strip()]
     records = [file for file in files if file.kind != "text"]
     for _, record, example, source in _examples(records, encoding, fields, tally, '{"prompt"}, ' + CONVERSATION_FIELDS):
         if example.prompt and all(turn.content.strip() for turn in example.prompt):
@@ -132,7 +132,7 @@ def read_prompts(
 
 
 def read_labelled(
-    paths: Paths, *, fields: Mapping[str, str] = NO_FIELDS, encoding: str = "utf-8"
+    paths: Paths, *, fields: Mapping[str, str] = NO_FIELDS, encoding: str = "utf-8", separator: str | None = None
 ) -> tuple[list[Labelled], ReadReport]:
     """Texts with a label: {"text","label"}, or a folder or zip with a sub-folder or a file of lines per label.
 
@@ -175,7 +175,7 @@ def _examples(
         first_shape = ""
         for row in read_rows(file, encoding):
             record = record_of(row, fields)
-            shape = recognise(record)
+            shape = recognise(record, fields)
             if shape is None or shape in ("labelled text", "text", "paragraphs"):
                 raise _unrecognised(record, row, expected, first_shape)
             first_shape = first_shape or shape
@@ -199,7 +199,9 @@ def _unrecognised(record: Mapping[str, object], row: Row, expected: str, first_s
         where=row.source,
         found=f"fields {field_list(record)}",
         expected=expected,
-        fix=f"map the names: --field prompt={next(iter(record), 'COLUMN')} --field completion=…, for one",
+        fix="say which field is which: "
+        + ("--field prompt=COLUMN --field chosen=COLUMN --field rejected=COLUMN" if "chosen" in expected else "")
+        + (f"--field prompt={likely_text(record)} --field completion=COLUMN" if "chosen" not in expected else ""),
     )
 
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 
+from minirlhf.data.examples import examples_of
 from minirlhf.data.files import DataFile
 from minirlhf.data.rows import read_rows
-from minirlhf.data.shapes import examples_of, field_list, recognise, record_of
+from minirlhf.data.shapes import field_list, likely_text, recognise, record_of
 from minirlhf.data.turns import text_of, transcript
 from minirlhf.errors import UserError
 from minirlhf.records import Document, Labelled, Turn
@@ -31,7 +32,7 @@ def record_documents(file: DataFile, encoding: str, fields: Mapping[str, str]) -
                 found=f"fields {field_list(record)}",
                 expected='{"text"}, {"paragraphs"} or a list of strings',
                 fix=("use minirlhf sft or reward for them, or " if shape else "")
-                + f"name the field to read as text: --field text={next(iter(record), 'COLUMN')}",
+                + f"name the field to read as text: --field text={likely_text(record)}",
             )
 
 
@@ -45,12 +46,13 @@ def labelled_record(record: dict[str, object], source: str) -> Labelled:
     for name in ("text", "label"):
         if name not in record:
             others = [column for column in record if column not in ("text", "label")]
+            guess = likely_text(record) if name == "text" else others[0] if len(others) == 1 else "COLUMN"
             raise UserError(
                 f"there is no field {name!r}",
                 where=f'{source}, field "{name}"',
                 found=f"fields {field_list(record)}",
                 expected='{"text","label"}',
-                fix=f"name the field: --field {name}={others[-1] if len(others) == 1 else 'COLUMN'}",
+                fix=f"name the field: --field {name}={guess}",
             )
     label = record["label"]
     if not isinstance(label, str | int | float):  # bool is an int

@@ -50,7 +50,7 @@ def _malformed(where: str, error: Exception, around: str) -> NoReturn:
         where=where,
         found=f"{message or 'it is nested too deeply'}{column}: {shown(around)}",
         expected="one complete JSON object" + ("" if column else ", each field once"),
-        fix="repair this line; `python -m json.tool` shows what a parser makes of it",
+        fix="repair this line; a JSON file that spreads one record over many lines is named .json, not .jsonl",
     ) from error
 
 
@@ -65,6 +65,14 @@ def _jsonl_rows(file: DataFile, encoding: str) -> Iterator[Row]:
         except (ValueError, RecursionError) as error:
             start = max(error.pos - 20, 0) if isinstance(error, json.JSONDecodeError) else 0
             _malformed(where, error, line.strip()[start:])
+        if isinstance(value, list):
+            raise UserError(
+                "a list where a line should hold one object",
+                where=where,
+                found=shown(value),
+                expected='one object per line, such as {"text": "…"}',
+                fix="a file that is one JSON list is named .json, not .jsonl",
+            )
         yield Row(value, where)
 
 

@@ -1,12 +1,9 @@
-"""Recognising records by their fields, as the ecosystem writes them, and reading all of them as one kind: Example."""
+"""Recognising records by their fields, as the ecosystem writes them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from minirlhf.data.rows import Row, shown
-from minirlhf.data.turns import is_transcript, parse_transcript, parse_turn, parse_turns, text_of
 from minirlhf.errors import UserError
-from minirlhf.records import Turn
 
 # name -> the fields that make it; the first that matches wins, so the richer shapes stand first
 SHAPES: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -33,29 +30,13 @@ SHAPES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("an instruction alone", ("instruction",)),
     ("a question alone", ("question",)),
 )
+NO_FIELDS: Mapping[str, str] = {}
 FIELDS_OF = dict(SHAPES)
 KNOWN_FIELDS = sorted({field for _, fields in SHAPES for field in fields} | {"system"})
+MANY_FIELDS = 1000
 CONVERSATION_FIELDS = '{"prompt","completion"}, {"instruction","input","output"}, {"messages"}, {"conversations"}, '
 CONVERSATION_FIELDS += '{"question","answer"}'
 PREFERENCE_FIELDS = '{"prompt","chosen","rejected"}, {"chosen","rejected"}, {"input","output_1","output_2","label"}'
-
-
-@dataclass(frozen=True)
-class Example:
-    """One record of any conversational shape: a prompt and what is known about answers to it.
-
-    prompt    the turns before the (last) answer
-    answer    the answer, the better one of two; None if there is none
-    rejected  the worse answer of two, or None
-    label     for unpaired preferences: was the answer liked?
-    defect    why this record cannot be used, in words for a report, or ""
-    """
-
-    prompt: tuple[Turn, ...]
-    answer: str | None
-    rejected: str | None = None
-    label: bool | None = None
-    defect: str = ""
 
 
 def check_fields(fields: Mapping[str, str]) -> None:
@@ -80,6 +61,14 @@ def record_of(row: Row, fields: Mapping[str, str]) -> dict[str, object]:
             expected='objects with named fields, such as {"text": "…"}',
             fix="this looks like a list of names or numbers; give the file that holds the examples",
         )
+    if len(row.value) > MANY_FIELDS:
+        raise UserError(
+            "this is a table of names, not an example",
+            where=row.source,
+            found=f"one object with {len(row.value):,} fields, beginning {shown(next(iter(row.value)))}",
+            expected="a list of objects with a few fields each",
+            fix="give the file that holds the examples; this one looks like a vocabulary or an index",
+        )
     record: dict[str, object] = dict(row.value)
     for name, column in fields.items():
         if column not in row.value:
@@ -100,14 +89,23 @@ def field_list(record: Mapping[str, object]) -> str:
     return ", ".join(names[:12]) + (f" … ({len(names):,} in all)" if len(names) > 12 else "") or "none"
 
 
-def recognise(record: Mapping[str, object]) -> str | None:
-    """The name of the first shape whose fields are all there; labels count as preferences only if true or false."""
-    for name, needed in SHAPES:
-        if all(field in record for field in needed):
-            if name.endswith("with a label") and as_bool(record["label"]) is None:
-                continue
+def recognise(record: Mapping[str, object], fields: Mapping[str, str] = NO_FIELDS) -> str | None:
+    """The name of the first shape whose fields are all there; shapes with the fields a person mapped go first.
+
+    A label makes unpaired preferences only if it says true or false.
+    """
+    mapped = set(fields) - {"input", "system"}
+    for name, needed in sorted(SHAPES, key=lambda shape: not mapped.issubset(shape[1])):  # sorted() keeps ties in order
+        unpaired = name.endswith("with a label")
+        if all(field in record for field in needed) and not (unpaired and as_bool(record["label"]) is None):
             return name
     return None
+
+
+def likely_text(record: Mapping[str, object]) -> str:
+    """The field with the longest text, to suggest in a message; "COLUMN" if there is none."""
+    lengths = {name: len(value) for name, value in record.items() if isinstance(value, str)}
+    return max(lengths, key=lengths.__getitem__, default="COLUMN")
 
 
 def as_bool(value: object) -> bool | None:
@@ -115,123 +113,3 @@ def as_bool(value: object) -> bool | None:
     if isinstance(value, bool):
         return value
     return {"true": True, "false": False, "1": True, "0": False}.get(str(value).strip().lower())
-
-
-def examples_of(record: Mapping[str, object], shape: str, where: str) -> list[Example]:
-    """The record as examples; only an instruction with instances makes several. Raises UserError naming the field."""
-    if "chosen" in FIELDS_OF[shape]:
-        return [_pair(record, shape, where)]
-    if shape == "two outputs and which is better":
-        return [_better_of_two(record, where)]
-    if shape == "instruction with instances":
-        return _instances(record, where)
-    label = as_bool(record["label"]) if shape.endswith("with a label") else None
-    for field in ("messages", "conversations"):
-        if field in FIELDS_OF[shape]:
-            return [_split_last_answer(_system(record, where) + parse_turns(record[field], where, field), label)]
-    prompt = _prompt(record, FIELDS_OF[shape][0], where)
-    if len(FIELDS_OF[shape]) == 1:
-        return [Example(prompt, None)]
-    field = FIELDS_OF[shape][1]
-    return [Example(prompt, _answer(record[field], where, field), label=label)]
-
-
-def _system(record: Mapping[str, object], where: str) -> tuple[Turn, ...]:
-    text = record.get("system")
-    return (Turn("system", text_of(text, where, "system")),) if text else ()
-
-
-def _prompt(record: Mapping[str, object], field: str, where: str) -> tuple[Turn, ...]:
-    """The turns before the answer, from a prompt, a question, an instruction and its input, or turns."""
-    system = _system(record, where)
-    if field != "instruction":
-        turns = parse_turns(record[field], where, field)
-        return system + (turns[:-1] if turns and turns[-1] == Turn("assistant", "") else turns)
-    text = text_of(record["instruction"], where, "instruction")
-    more = record.get("input")
-    if more is not None and text_of(more, where, "input").strip():
-        text = f"{text}\n\n{more}"
-    return (*system, Turn("user", text))
-
-
-def _answer(value: object, where: str, field: str) -> str:
-    """An answer: a string, a turn, or a list that ends with one."""
-    if isinstance(value, list) and value:
-        return _answer(value[-1], where, f"{field}[{len(value) - 1}]")
-    if isinstance(value, dict):
-        return parse_turn(value, where, field).content
-    return text_of(value, where, field)
-
-
-def _split_last_answer(turns: tuple[Turn, ...], label: bool | None = None) -> Example:
-    """Everything before the last assistant turn is the prompt; what comes after it teaches nothing and is left out."""
-    for position in range(len(turns) - 1, -1, -1):
-        if turns[position].role == "assistant":
-            return Example(turns[:position], turns[position].content, label=label)
-    return Example(turns, None, label=label)
-
-
-def _pair(record: Mapping[str, object], shape: str, where: str) -> Example:
-    chosen, rejected = record["chosen"], record["rejected"]
-    own_prompt = () if shape == "chosen/rejected transcripts" else _prompt(record, FIELDS_OF[shape][0], where)
-    if isinstance(chosen, list) and isinstance(rejected, list):
-        return _from_shared_prefix(
-            parse_turns(chosen, where, "chosen"), parse_turns(rejected, where, "rejected"), own_prompt
-        )
-    if own_prompt:
-        return Example(own_prompt, _answer(chosen, where, "chosen"), _answer(rejected, where, "rejected"))
-    texts = text_of(chosen, where, "chosen"), text_of(rejected, where, "rejected")
-    for text, field in zip(texts, ("chosen", "rejected"), strict=True):
-        if not is_transcript(text):
-            raise UserError(
-                "the pair has no prompt",
-                where=f'{where}, field "{field}"',
-                found=shown(text),
-                expected='a transcript that begins "\\n\\nHuman: …", or a field "prompt"',
-                fix="name the field that holds the prompt: --field prompt=COLUMN",
-            )
-    return _from_shared_prefix(parse_transcript(texts[0]), parse_transcript(texts[1]), ())
-
-
-def _from_shared_prefix(chosen: tuple[Turn, ...], rejected: tuple[Turn, ...], own_prompt: tuple[Turn, ...]) -> Example:
-    """Two whole conversations that differ in their last turn only."""
-    if not chosen or not rejected or chosen[-1].role != "assistant" or rejected[-1].role != "assistant":
-        return Example(own_prompt, None, defect="a conversation that does not end with an answer")
-    if chosen[:-1] != rejected[:-1]:
-        return Example(own_prompt, None, defect="the conversations differ before the last answer")
-    prefix = chosen[:-1]
-    prompt = prefix if prefix[: len(own_prompt)] == own_prompt else own_prompt + prefix
-    return Example(prompt, chosen[-1].content, rejected[-1].content)
-
-
-def _better_of_two(record: Mapping[str, object], where: str) -> Example:
-    label = str(record["label"]).strip()
-    if label not in ("1", "2"):
-        raise UserError(
-            "the label does not say which output is better",
-            where=f'{where}, field "label"',
-            found=shown(record["label"]),
-            expected="1 or 2",
-            fix="leave out ties",
-        )
-    outputs = [text_of(record[field], where, field) for field in ("output_1", "output_2")]
-    prompt = _prompt(record, "input", where)
-    return Example(prompt, outputs[label == "2"], outputs[label == "1"])
-
-
-def _instances(record: Mapping[str, object], where: str) -> list[Example]:
-    instances = record["instances"]
-    if not isinstance(instances, list) or not all(isinstance(i, dict) and "output" in i for i in instances):
-        raise UserError(
-            "the instances are not complete",
-            where=f'{where}, field "instances"',
-            found=shown(instances),
-            expected='a list of {"input", "output"}',
-        )
-    return [
-        Example(
-            _prompt({**record, "input": instance.get("input", "")}, "instruction", where),
-            text_of(instance["output"], where, f"instances[{position}].output"),
-        )
-        for position, instance in enumerate(instances)
-    ]

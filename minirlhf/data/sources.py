@@ -34,6 +34,8 @@ def find_files(
                 files += _chosen(str(path), members, prefer, tally)
             elif not path.exists():
                 raise FileNotFoundError
+            elif not path.is_file():
+                raise UserError("not a regular file", where=str(path), expected=FORMATS, fix="save the data to a file")
             elif path.suffix.lower() == ".zip" or _is_zip(path):
                 files += _chosen(str(path), _zip_members(path), prefer, tally)
             else:
