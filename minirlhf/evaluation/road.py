@@ -47,7 +47,8 @@ def road(stops: Sequence[Stop], standing: bool = False) -> str:
 
 
 def _stop(stop: Stop, x: float, y: float, width: float, height: float, standing: bool) -> str:
-    frame = f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="8" fill="#fff" stroke="{EDGE}" stroke-width="1.5"/>'
+    box = f'x="{x}" y="{y}" width="{width}" height="{height}" rx="8"'
+    frame = f'<rect {box} fill="#fff" stroke="{EDGE}" stroke-width="1.5"/>'
     if standing:
         picture = f'<g transform="translate({x + 14} {y + 28}) scale(.9)">{DRAWINGS[stop.drawing]}</g>'
         text_x, text_y, anchor = x + 122, y + 28, "start"

@@ -80,10 +80,11 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
+    """Nested settings as one level of names and JSON values, for a table."""
+    result: dict[str, str] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):
-            flat |= flat(value, f"{prefix}{key}.")
+            result |= flat(value, f"{prefix}{key}.")
         else:
-            flat[f"{prefix}{key}"] = json.dumps(value, ensure_ascii=False)
-    return flat
+            result[f"{prefix}{key}"] = json.dumps(value, ensure_ascii=False)
+    return result

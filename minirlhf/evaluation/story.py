@@ -36,15 +36,19 @@ def improved(summary: Summary) -> bool:
 def three_sentences(summary: Summary) -> list[str]:
     """Born, taught, improved: what happened, with this run's numbers, whether or not it went well."""
     reward, judge, wins = summary["true_reward"], summary["reward_model"], summary["win_rate_ppo_vs_sft"]
+    total, bits, ends = (
+        summary["seconds"]["total"],
+        summary["pretrain"]["val_bits_per_byte"],
+        summary["eos_rate"]["sft"],
+    )
     born = (
-        f"In {summary['seconds']['total']:.0f} seconds, {amount(summary['parameters'])} random numbers became a language "
-        f"model: after reading the village's stories it needs {summary['pretrain']['val_bits_per_byte']:.2f} bits for each "
-        "byte of a story it has never seen (a blind guess needs 8)."
+        f"In {total:.0f} seconds, {amount(summary['parameters'])} random numbers became a language model: after reading "
+        f"the village's stories it needs {bits:.2f} bits for each byte of a story it has never seen (a blind guess needs 8)."
     )
     taught = (
-        f"Demonstrations then taught it to answer ({summary['eos_rate']['sft']:.0%} of its answers end by themselves), and "
-        f"pairs of answers taught a reward model to judge: it agrees with {judge['accuracy']:.0%} of held-out choices, "
-        f"where the noise in those choices allows {judge['best_possible_accuracy']:.0%} at best."
+        f"Demonstrations then taught it to answer ({ends:.0%} of its answers end by themselves), and pairs of answers "
+        f"taught a reward model to judge: it agrees with {judge['accuracy']:.0%} of held-out choices, where the noise in "
+        f"those choices allows {judge['best_possible_accuracy']:.0%} at best."
     )
     verdict = "raised" if improved(summary) else "did not surely raise"
     better = (
@@ -117,19 +121,22 @@ def console_story(summary: Summary, folder: Path | str = "DIR") -> str:
 
     means = {name: reward[name]["mean"] for name in ("base", "sft", "ppo")}
     verdict = "surely better than SFT" if improved(summary) else "not surely better than SFT: the intervals touch"
+    stages = {
+        "tokenizer": "text became numbers",
+        "pretrain": f"{amount(summary['parameters'])} weights, {_bits(summary)} on unseen text",
+        "sft": f"imitated demonstrations; {eos['sft']:.0%} of its answers end by themselves",
+        "reward": f"agrees with {judge['accuracy']:.1%} of held-out choices ({interval(judge, True)}; "
+        f"best possible {judge['best_possible_accuracy']:.1%})",
+        "ppo": f"practised against the reward model; moved {kl['ppo']:.1f} nats per answer",
+    }
     lines = [
         f"The whole road took {took['total']:.0f} s and at most {summary['peak_rss_mib']:.0f} MiB of memory.",
-        f"  tokenizer     {seconds(took['tokenizer']):>6}   text became numbers",
-        f"  pretraining   {seconds(took['pretrain']):>6}   {amount(summary['parameters'])} weights, {_bits(summary)} on unseen text",
-        f"  SFT           {seconds(took['sft']):>6}   imitated demonstrations; {eos['sft']:.0%} of its answers end by themselves",
-        f"  reward model  {seconds(took['reward']):>6}   agrees with {judge['accuracy']:.1%} of held-out choices "
-        f"({interval(judge, True)}; best possible {judge['best_possible_accuracy']:.1%})",
-        f"  PPO           {seconds(took['ppo']):>6}   practised against the reward model, {kl['ppo']:.1f} nats away from SFT",
-        f"True reward:    {three(means, '.2f')}  (PPO {interval(reward['ppo'])}: {verdict})",
-        f"PPO wins {wins['mean']:.1%} of {wins['n']} held-out prompts against SFT ({interval(wins, True)}, ties count half).",
-        f"Answers ending: {three(eos, '.0%')};  variety (distinct-2): {three(variety, '.2f')}",
-        f"Mean length:    {three(length, '.0f')} tokens",
-        f"Look at it:     {Path(folder) / 'report.html'}",
-        f"Talk to it:     minirlhf chat {Path(folder) / 'ppo'}",
+        *(f"  {name:<10}{seconds(took[name]):>7}   {text}" for name, text in stages.items()),
+        f"True reward:  {three(means, '.2f')}  (PPO {interval(reward['ppo'])}: {verdict})",
+        f"PPO wins {wins['mean']:.1%} of {wins['n']} held-out prompts against SFT ({interval(wins, True)}; ties half).",
+        f"Ended alone:  {three(eos, '.0%')}   Variety (distinct-2): {three(variety, '.2f')}",
+        f"Mean length:  {three(length, '.0f')} tokens",
+        f"Look at it:   {Path(folder) / 'report.html'}",
+        f"Talk to it:   minirlhf chat {Path(folder) / 'ppo'}",
     ]
     return "\n".join(lines)
