@@ -16,28 +16,31 @@ from minirlhf.errors import UserError
 
 @dataclass(frozen=True)
 class Command:
-    """One word of the command line: a sentence about it, and where its settings and its function are."""
+    """One word of the command line: what it does, `module:Settings`, and the function of that module to call."""
 
     summary: str
-    module: str
     settings: str
     function: str
 
 
 COMMANDS = {
-    "quickstart": Command("the whole road on the shipped village, in five minutes", "quickstart", "Quickstart", "run_quickstart"),
-    "tokenizer": Command("learn a byte-pair vocabulary from text", "stage_tokenizer", "TokenizerStage", "run_tokenizer"),
-    "pretrain": Command("teach a new model to continue text", "stage_pretrain", "PretrainStage", "run_pretrain"),
-    "sft": Command("teach it to answer, by imitation of conversations", "stage_sft", "SftStage", "run_sft"),
-    "reward": Command("learn a score from pairs of answers", "stage_reward", "RewardStage", "run_reward"),
-    "reinforce": Command("improve answers with REINFORCE", "stage_reinforce", "ReinforceStage", "run_reinforce"),
-    "ppo": Command("improve answers with PPO", "stage_ppo", "PPOStage", "run_ppo"),
-    "generate": Command("answer prompts, or continue text", "stage_generate", "Generate", "run_generate"),
-    "chat": Command("talk with a model", "chat", "Chat", "run_chat"),
-    "evaluate": Command("measure a model on held-out data, or two against each other", "stage_evaluate", "Evaluate", "run_evaluate"),
-    "diagnose": Command("read a run's curves and name what is wrong", "stage_inspect", "Diagnose", "run_diagnose"),
-    "export": Command("write a model in Hugging Face's format", "stage_inspect", "Export", "run_export"),
-}  # fmt: skip
+    "quickstart": Command(
+        "the whole road on the shipped village, in minutes", "quickstart:Quickstart", "run_quickstart"
+    ),
+    "tokenizer": Command("learn a byte-pair vocabulary from text", "stage_tokenizer:TokenizerStage", "run_tokenizer"),
+    "pretrain": Command("teach a new model to continue text", "stage_pretrain:PretrainStage", "run_pretrain"),
+    "sft": Command("teach it to answer, by imitation of conversations", "stage_sft:SftStage", "run_sft"),
+    "reward": Command("learn a score from pairs of answers", "stage_reward:RewardStage", "run_reward"),
+    "reinforce": Command("improve answers with REINFORCE", "stage_reinforce:ReinforceStage", "run_reinforce"),
+    "ppo": Command("improve answers with PPO", "stage_ppo:PPOStage", "run_ppo"),
+    "generate": Command("answer prompts, or continue text", "stage_generate:Generate", "run_generate"),
+    "chat": Command("talk with a model", "chat:Chat", "run_chat"),
+    "evaluate": Command(
+        "measure a model on held-out data, or two by a judge", "stage_evaluate:Evaluate", "run_evaluate"
+    ),
+    "diagnose": Command("read a run's curves and name what is wrong", "stage_inspect:Diagnose", "run_diagnose"),
+    "export": Command("write a model in Hugging Face's format", "stage_inspect:Export", "run_export"),
+}
 
 EPILOGUE = """\
 minirlhf COMMAND --help lists a command's flags. --debug, anywhere, shows the traceback of an error.
@@ -85,9 +88,10 @@ def dispatch(name: str, arguments: Sequence[str]) -> int:
     if name not in COMMANDS:
         raise UserError("there is no such command", found=name, expected=", ".join(COMMANDS), fix="minirlhf --help")
     command = COMMANDS[name]
-    module = importlib.import_module(f"minirlhf.{command.module}")
+    module_name, _, class_name = command.settings.partition(":")
+    module = importlib.import_module(f"minirlhf.{module_name}")
     settings: Any = tyro.cli(
-        getattr(module, command.settings),
+        getattr(module, class_name),
         prog=f"minirlhf {name}",
         args=list(arguments),
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),

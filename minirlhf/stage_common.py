@@ -17,7 +17,7 @@ from minirlhf.models.checkpoint import load_model, save_checkpoint
 from minirlhf.models.device import pick_device
 from minirlhf.models.gpt import GPT
 from minirlhf.records import PreferenceBatch, TokenBatch
-from minirlhf.runs import Run, RunOptions
+from minirlhf.runs import Run
 from minirlhf.tokenizers.tokenizer import Tokenizer
 from minirlhf.trainers.optim import AdamW
 
@@ -31,7 +31,6 @@ class DataOptions:
     data: tuple[Path, ...] = ()  # .txt .jsonl .json .csv .tsv (gz or not), a folder of text files, or a zip of one
     field: tuple[str, ...] = ()  # which column holds what, e.g. --field text=review label=stars
     encoding: str = "utf-8"  # how the files' text is encoded
-    separator: str | None = None  # the line that separates the documents of a .txt file
 
     def paths(self, shipped: str) -> tuple[Path, ...]:
         """The files to read: those named, else the shipped file of this name."""
@@ -39,13 +38,13 @@ class DataOptions:
 
     def reading(self) -> dict[str, Any]:
         """The keyword arguments every reader takes."""
-        pairs = {}
+        columns = {}
         for text in self.field:
             name, equals, column = text.partition("=")
             if not (equals and name and column):
                 raise UserError("--field takes NAME=COLUMN", found=text, expected="for example --field text=review")
-            pairs[name] = column
-        return {"fields": pairs, "encoding": self.encoding, "separator": self.separator}
+            columns[name] = column
+        return {"fields": columns, "encoding": self.encoding}
 
 
 def fingerprint(paths: Sequence[Path], models: Sequence[Path] = ()) -> dict[str, str]:
@@ -97,7 +96,7 @@ def restore_model(run: Run, fresh: Model) -> Model:
     return loaded.to(run.device)
 
 
-def say(options: RunOptions, title: str, report: ReadReport) -> None:
+def say(title: str, report: ReadReport) -> None:
     """Tells what the readers kept, dropped and changed."""
     first, *rest = report.lines()
     print("\n".join([f"{title}: {first}", *rest]))
@@ -154,9 +153,12 @@ def restore_optimizer(run: Run, optimizer: AdamW) -> None:
 
 
 def finish(run: Run, model: Any, tokenizer: Tokenizer, steps: int, next_command: str) -> None:
-    """The last checkpoint, without the optimizer; the report; and where everything lies."""
-    save_training(run, model, tokenizer, None, {"step": steps, "finished": True})
+    """The report, the last checkpoint (without the optimizer), and where everything lies.
+
+    The checkpoint that says "finished" comes last: a run that dies before it does all of this again when resumed.
+    """
     write_run_report(run.folder)
+    save_training(run, model, tokenizer, None, {"step": steps, "finished": True})
     print(f"\nmodel    {run.checkpoint}")
     print(f"metrics  {run.folder / 'metrics.jsonl'}")
     print(f"report   {run.folder / 'report.html'}")

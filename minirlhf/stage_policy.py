@@ -9,6 +9,7 @@ import torch
 
 from minirlhf.data.batches import batch_indices, prompt_batch
 from minirlhf.data.formats import read_prompts
+from minirlhf.data.shipped import shipped_path
 from minirlhf.data.tokenize import drop_long_prompts
 from minirlhf.errors import UserError
 from minirlhf.generation.sampling import SamplingConfig
@@ -20,7 +21,7 @@ from minirlhf.rollout.scoring import Scorer, load_reward_function, reward_fn_sco
 from minirlhf.runs import RunOptions
 from minirlhf.seeding import derive_seed
 from minirlhf.stage_common import DataOptions, fingerprint, load_gpt, pick, say
-from minirlhf.stage_probes import PROBES, probe_rows, prompts_to
+from minirlhf.stage_probes import PROBES, fitting, probe_rows, prompts_to
 from minirlhf.tokenizers.tokenizer import Tokenizer
 
 SHOW = ("score_mean", "true_reward_mean", "kl_nats_per_response", "tokens_per_second")
@@ -74,9 +75,9 @@ def prepare(run: RunOptions, options: PolicyOptions, sampling: SamplingConfig, b
             fix=f"for instance --max-new-tokens {context // 2}",
         )
     paths = options.source.paths("prompts_train.jsonl")
-    prompts = read_prompts(paths, **options.source.reading())
+    prompts, _ = read_prompts(paths, **options.source.reading())
     prompts, report = drop_long_prompts(prompts, tokenizer, context - sampling.max_new_tokens)
-    say(run, "prompts", report)
+    say("prompts", report)
     order_seed = derive_seed(run.seed, "prompt order")
 
     def prompts_at(step: int) -> PromptBatch:
@@ -89,7 +90,9 @@ def prepare(run: RunOptions, options: PolicyOptions, sampling: SamplingConfig, b
     true_reward = None if named is None else reward_fn_scorer(load_reward_function(named), named)
     models = [options.model] + ([Path(options.reward)] if reward_model is not None else [])
     settings = {"data": fingerprint(paths, models), "gpt": policy.config}
-    probes = prompts[:: max(1, len(prompts) // PROBES)][:PROBES]  # spread over the file
+    held_out = () if options.source.data else read_prompts(shipped_path("prompts_held_out.jsonl"))[0]
+    probes = fitting(held_out or prompts, policy, tokenizer, sampling.max_new_tokens)
+    probes = probes[:: max(1, len(probes) // PROBES)][:PROBES]  # spread over the file
     return PolicySetup(
         policy, reference, tokenizer, scorer, reward_model, true_reward, prompts_at, probes, device, settings
     )

@@ -25,14 +25,14 @@ from minirlhf.stage_common import (
     restore_model,
     restore_optimizer,
     save_training,
+    say,
     split_rows,
     to_device,
 )
 from minirlhf.stage_probes import answer_length, continuations
 from minirlhf.tokenizers.bpe import train_bpe
-from minirlhf.tokenizers.bytes import byte_tokenizer
 from minirlhf.tokenizers.storage import import_gpt2, load_tokenizer
-from minirlhf.tokenizers.tokenizer import Tokenizer
+from minirlhf.tokenizers.tokenizer import Tokenizer, byte_tokenizer
 from minirlhf.trainers.optim import AdamW
 from minirlhf.trainers.pretrain import PretrainConfig, train_pretrain
 
@@ -43,6 +43,8 @@ class PretrainStage:
 
     run: RunOptions
     source: DataOptions = field(default_factory=DataOptions)
+    separator: str | None = None
+    """The line between two documents of a .txt file (without it: <|endoftext|>), or blank: split at blank lines."""
     model: Path | None = None  # go on training this model instead of a new one; its tokenizer and sizes are kept
     tokenizer: str | None = None
     """bytes, bpe (trained on the data, --vocab-size), a tokenizer.json, or a folder with one or with GPT-2's vocab.json
@@ -58,7 +60,8 @@ def run_pretrain(stage: PretrainStage) -> Path:
     check_folder(stage.run)
     device = pick(stage.run.device)
     paths = stage.source.paths("stories.txt")
-    documents = read_documents(paths, **stage.source.reading())
+    documents, report = read_documents(paths, **stage.source.reading(), separator=stage.separator)
+    say("documents", report)
     model, tokenizer = _model(stage, documents, device)
     context, config = model.config.context, stage.training
     train, held_out = split_stream(token_stream(documents, tokenizer), stage.held_out_fraction)

@@ -9,6 +9,7 @@ import torch
 
 from minirlhf.data.batches import batch_indices, preference_batch, prompt_batch
 from minirlhf.data.formats import read_preferences
+from minirlhf.data.shipped import shipped_path
 from minirlhf.data.split import split_by_prompt
 from minirlhf.data.tokenize import TokenizedPair, tokenize_preferences
 from minirlhf.evaluation.calibration import PreferenceReport
@@ -48,7 +49,8 @@ class RewardStage:
     run: RunOptions
     model: Path  # the model to start from, made by sft (or by pretrain)
     source: DataOptions = field(default_factory=DataOptions)
-    held_out_fraction: float = 0.1  # share of the prompts kept to measure accuracy on
+    held_out: tuple[Path, ...] = ()  # pairs to measure accuracy on; for the shipped data its held-out file
+    held_out_fraction: float = 0.1  # without such a file: the share of the prompts that is kept for it
     training: RewardConfig = field(default_factory=RewardConfig)
 
 
@@ -59,14 +61,18 @@ def run_reward(stage: RewardStage) -> Path:
     trunk, tokenizer = load_gpt(stage.model, device)
     paths = stage.source.paths("preferences.jsonl")
     preferences, read_report = read_preferences(paths, **stage.source.reading())
-    train, held_out = split_by_prompt(preferences, stage.held_out_fraction, seed)
+    held_out_paths = stage.held_out or (() if stage.source.data else (shipped_path("preferences_held_out.jsonl"),))
+    if held_out_paths:
+        train, (held_out, _) = preferences, read_preferences(held_out_paths, **stage.source.reading())
+    else:
+        train, held_out = split_by_prompt(preferences, stage.held_out_fraction, seed)
     pairs, report = tokenize_preferences(train, tokenizer, trunk.config.context)
-    held_out_pairs, _ = tokenize_preferences(held_out, tokenizer, trunk.config.context)
-    say(stage.run, "pairs read", read_report)
-    say(stage.run, "pairs to train on", report)
+    held_out_pairs = tokenize_preferences(held_out, tokenizer, trunk.config.context)[0] if held_out else []
+    say("pairs read", read_report)
+    say("pairs to train on", report)
     steps = config.steps(len(pairs))
 
-    settings = {"data": fingerprint(paths, [stage.model]), "gpt": trunk.config, "stage": stage}
+    settings = {"data": fingerprint([*paths, *held_out_paths], [stage.model]), "gpt": trunk.config, "stage": stage}
     run = open_run(stage.run, device, "reward", settings)
     fresh = RewardModel.from_trunk(trunk, torch_generator(seed, "reward head")).to(device)
     model = restore_model(run, fresh)

@@ -48,12 +48,13 @@ def run_sft(stage: SftStage) -> Path:
     device, seed, config = pick(stage.run.device), stage.run.seed, stage.training
     model, tokenizer = load_gpt(stage.model, device)
     paths = stage.source.paths("instructions.jsonl")
-    conversations = read_conversations(paths, **stage.source.reading())
+    conversations, read_report = read_conversations(paths, **stage.source.reading())
     train, held_out = split_by_prompt(conversations, stage.held_out_fraction, seed)
     context = model.config.context
     items, report = tokenize_conversations(train, tokenizer, context)
-    held_out_items, _ = tokenize_conversations(held_out, tokenizer, context)
-    say(stage.run, "conversations", report)
+    held_out_items = tokenize_conversations(held_out, tokenizer, context)[0] if held_out else []
+    say("conversations read", read_report)
+    say("conversations to train on", report)
     steps = config.steps(len(items))
 
     settings = {"data": fingerprint(paths, [stage.model]), "gpt": model.config, "stage": stage}

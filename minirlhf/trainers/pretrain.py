@@ -6,7 +6,7 @@ next. Logging, evaluating, saving and stopping belong to whoever runs the loop.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 import torch
@@ -43,10 +43,16 @@ def train_pretrain(
     run resumed at start_step sees the data an uninterrupted run would have seen.
     """
     model.train()
+    schedule = with_short_warmup(config.optim, config.steps)
     for step in range(start_step, config.steps):
-        learning_rate = learning_rate_at(step, config.steps, config.optim)
+        learning_rate = learning_rate_at(step, config.steps, schedule)
         torch.manual_seed(derive_seed(seed, "dropout", step))
         yield Report(step + 1, likelihood_step(model, micro_batches_at(step), optimizer, config.optim, learning_rate))
+
+
+def with_short_warmup(optim: OptimConfig, steps: int) -> OptimConfig:
+    """The same settings with a warm-up of at most a quarter of the run, or a short run would never reach its peak."""
+    return replace(optim, warmup_steps=min(optim.warmup_steps, steps // 4))
 
 
 def likelihood_step(

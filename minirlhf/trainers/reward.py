@@ -16,6 +16,7 @@ from minirlhf.objectives.bradley_terry import bradley_terry
 from minirlhf.records import PreferenceBatch, Report
 from minirlhf.seeding import derive_seed
 from minirlhf.trainers.optim import AdamW, OptimConfig, guarded_step, learning_rate_at
+from minirlhf.trainers.pretrain import with_short_warmup
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,10 @@ def train_reward(
     over the pairs of all micro-batches together, so the split changes no gradient.
     """
     reward_model.train()
+    schedule = with_short_warmup(config.optim, steps)
     for step in range(start_step, steps):
         started = perf_counter()
-        learning_rate = learning_rate_at(step, steps, config.optim)
+        learning_rate = learning_rate_at(step, steps, schedule)
         torch.manual_seed(derive_seed(seed, "dropout", step))
         micro_batches = pairs_at(step)
         pairs = sum(len(batch.chosen_ids) for batch in micro_batches)

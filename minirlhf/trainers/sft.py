@@ -14,7 +14,7 @@ from minirlhf.models.gpt import GPT
 from minirlhf.records import Report, TokenBatch
 from minirlhf.seeding import derive_seed
 from minirlhf.trainers.optim import AdamW, OptimConfig, learning_rate_at
-from minirlhf.trainers.pretrain import likelihood_step
+from minirlhf.trainers.pretrain import likelihood_step, with_short_warmup
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ def train_sft(
     micro_batches_at(k) gives the batches of the step after k steps and is a pure function of k.
     """
     model.train()
+    schedule = with_short_warmup(config.optim, steps)
     for step in range(start_step, steps):
-        learning_rate = learning_rate_at(step, steps, config.optim)
+        learning_rate = learning_rate_at(step, steps, schedule)
         torch.manual_seed(derive_seed(seed, "dropout", step))
         yield Report(step + 1, likelihood_step(model, micro_batches_at(step), optimizer, config.optim, learning_rate))
