@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from typing import Literal
 
 from minirlhf.evaluation.findings import Finding
 from minirlhf.evaluation.glossary import rows_for
@@ -18,15 +19,15 @@ h1 { font-size: 2.1em; line-height: 1.15; margin: .2em 0 .4em; }
 h2 { font-size: 1.45em; margin: 2em 0 .5em; padding-top: .5em; border-top: 2px solid #e3e6ea; }
 h3 { font-size: 1.1em; margin: 1.4em 0 .4em; }
 p { max-width: 46em; margin: .5em 0; }
-.lead { font-size: 1.15em; }
+.lead { font-size: 1.15em; max-width: 58em; }
 .quiet { color: #4b5563; }
 code { font: .92em ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; overflow-wrap: anywhere; }
 svg { display: block; width: 100%; height: auto; }
 .panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 370px), 1fr)); gap: 20px 24px; }
-figure { margin: 0; min-width: 0; }
+.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); gap: 20px 32px; }
+figure { margin: 0; min-width: 0; display: flex; flex-direction: column; justify-content: space-between; }
 figcaption { font-weight: 600; margin-bottom: 4px; }
 figcaption .quiet { font-weight: 400; font-size: .85em; line-height: 1.4; display: block; }
-.wide { max-width: 820px; }
 .tall-only { display: none; }
 .box { overflow-x: auto; border: 1px solid #d5d9df; border-radius: 6px; }
 table { border-collapse: collapse; width: 100%; }
@@ -54,6 +55,7 @@ summary { cursor: pointer; margin: 14px 0 8px; font-weight: 600; }
   body { font-size: 17px; } main { padding: 16px 14px 48px; } h1 { font-size: 1.65em; }
   .wide-only { display: none; } .tall-only { display: block; }
   .key-numbers { grid-template-columns: 1fr 1fr; gap: 10px; } .key-numbers b { font-size: 1.45em; }
+  .key-numbers div:last-child:nth-child(odd) { grid-column: span 2; }
 }
 @media print { h2 { break-after: avoid; } figure, tr, .finding { break-inside: avoid; } }
 """
@@ -79,15 +81,15 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") ->
     return f'<div class="box" tabindex="0"><table class="{kind}">{whole}</table></div>'
 
 
-def panel(caption: str, svg: str, note: str = "", kind: str = "") -> str:
+def panel(caption: str, svg: str, note: str = "") -> str:
     """A figure with its caption (plain text) above it and a quiet line of explanation."""
     quiet = f'<span class="quiet">{escape(note)}</span>' if note else ""
-    return f'<figure class="{kind}"><figcaption>{escape(caption)}{quiet}</figcaption>{svg}</figure>'
+    return f"<figure><figcaption>{escape(caption)}{quiet}</figcaption>{svg}</figure>"
 
 
-def panels(figures: Iterable[str]) -> str:
-    """Figures side by side, as many as fit."""
-    return '<div class="panels">\n' + "\n".join(figures) + "\n</div>"
+def panels(figures: Iterable[str], kind: Literal["panels", "pair"] = "panels") -> str:
+    """Figures side by side, as many as fit, or large ones in pairs."""
+    return f'<div class="{kind}">\n' + "\n".join(figures) + "\n</div>"
 
 
 def folded(summary: str, inside: str) -> str:

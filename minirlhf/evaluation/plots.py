@@ -36,7 +36,7 @@ STYLE: dict[str, object] = {
     "axes.formatter.limits": (-3, 4),
     "text.parse_math": False,  # a dollar sign in a name is a dollar sign
 }
-POINTS = 160  # more points than this in one line are averaged in stretches: the eye sees no more anyway
+POINTS = 60  # a longer line is averaged in stretches, so that its trend is seen
 
 
 def draw(name: str, paint: Callable[[Figure], None], width: float = 4.6, height: float = 2.9) -> str:
@@ -69,7 +69,7 @@ def curves(name: str, lines: Mapping[str, Series], x_label: str = "step") -> str
         axes.set_xlabel(x_label)
         axes.margins(x=0.02)
         if len(lines) > 1:
-            axes.legend(loc="best", fontsize=11)
+            figure.legend(loc="outside upper right", ncols=len(lines), fontsize=11, borderpad=0)
 
     return draw(name, paint)
 
@@ -79,7 +79,8 @@ def _line(axes: Axes, series: Series, label: str, colour: str) -> None:
         marker = "o" if len(series) <= 30 else None
         axes.plot(series.steps, series.values, color=colour, label=label, marker=marker, markersize=4, linewidth=1.8)
         return
-    parts = np.array_split(np.arange(len(series)), POINTS)
+    size = -(-len(series) // POINTS)  # rows per stretch, rounded up
+    parts = [np.arange(first, min(first + size, len(series))) for first in range(0, len(series), size)]
     steps = [series.steps[part].mean() for part in parts]
     low, high = ([f(series.values[part]) for part in parts] for f in (np.min, np.max))
     axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
@@ -124,7 +125,6 @@ def calibration(name: str, rows: Sequence[Mapping[str, float]]) -> str:
         predicted, observed = [row["predicted"] for row in rows], [row["observed"] for row in rows]
         axes.plot(predicted, observed, color=LINES[0], linewidth=1.5)
         axes.scatter(predicted, observed, s=[30 + 220 * row["count"] / most for row in rows], color=LINES[0])
-        axes.text(0.985, 0.955, "well calibrated", ha="right", va="top", fontsize=11, color="#4b5563", rotation=0)
         axes.set_xlim(0.49, 1.02)
         axes.set_ylim(min(0.45, *observed) - 0.03 if observed else 0.45, 1.04)
         axes.set_xlabel("how sure it was")

@@ -71,6 +71,9 @@ def true_reward(summary: Summary) -> list[str]:
         for part in dict.fromkeys(part for m in MODELS for part in reward[m].get("parts", {}))
     }
     total = {m: _bar(reward[m]) for m in MODELS}
+    figures = [panel("All parts together", plots.grouped_bars("true reward", {"sum": total}, "true reward"))]
+    if bars:
+        figures.append(panel("By part", plots.grouped_bars("true reward by part", bars, "mean per answer")))
     rows = [
         (
             "true reward, mean",
@@ -90,10 +93,7 @@ def true_reward(summary: Summary) -> list[str]:
     return [
         "<h2>What got better, part by part</h2>",
         "<p>The true reward is a sum of named parts. Training never sees it; it is measured on held-out prompts.</p>",
-        panel("All parts together", plots.grouped_bars("true reward", {"sum": total}, "true reward"), kind="wide"),
-        panel("By part", plots.grouped_bars("true reward by part", bars, "mean per answer"), kind="wide")
-        if bars
-        else "",
+        panels(figures, "pair"),
         table(("", *(NAMES[m] for m in MODELS)), cells, "samples"),
     ]
 
@@ -103,7 +103,7 @@ def _bar(estimate: Mapping[str, Any]) -> tuple[float, tuple[float, float]]:
     return estimate["mean"], (low, high)
 
 
-def answers_side_by_side(samples: Sequence[Mapping[str, Any]], first: int = 8) -> list[str]:
+def answers_side_by_side(samples: Sequence[Mapping[str, Any]], first: int = 6) -> list[str]:
     """Held-out prompts with three answers each: the greatest gain from SFT to PPO first, the worst at the end."""
     if not samples:
         return []
@@ -195,7 +195,7 @@ def kl_against_reward(rows: list[Row]) -> list[str]:
         "Each dot is a step of PPO, pale at the beginning. If the right panel turns down while the left still rises, "
     )
     text += "the policy is fooling its judge."
-    return ["<h2>What a nat of KL buys</h2>", f"<p>{escape(text)}</p>", panels(figures)]
+    return ["<h2>What a nat of KL buys</h2>", f"<p>{escape(text)}</p>", panels(figures, "pair")]
 
 
 def stage_curves(name: str, rows: list[Row]) -> list[str]:

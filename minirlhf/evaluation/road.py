@@ -11,7 +11,7 @@ from html import escape
 INK, QUIET, EDGE = "#1b1f24", "#4b5563", "#9aa1ac"
 BLUE, ORANGE, GREY, GREEN = "#2563a8", "#c2570c", "#c8cdd4", "#4d7c0f"
 FONT = "system-ui, 'Segoe UI', Roboto, Arial, sans-serif"
-WIDTH, HEIGHT, GAP = 186, 250, 30  # of one stop, and the room for the arrow between two
+WIDTH, HEIGHT, GAP = 190, 232, 26  # of one stop, and the room for the arrow between two
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def _stop(stop: Stop, x: float, y: float, width: float, height: float, standing:
     frame = f'<rect {box} fill="#fff" stroke="{EDGE}" stroke-width="1.5"/>'
     if standing:
         picture = f'<g transform="translate({x + 14} {y + 28}) scale(.9)">{DRAWINGS[stop.drawing]}</g>'
-        text_x, text_y, anchor = x + 122, y + 28, "start"
+        text_x, text_y, anchor = x + 122, y + 30, "start"
     else:
         picture = f'<g transform="translate({x + width / 2 - 50} {y + 16})">{DRAWINGS[stop.drawing]}</g>'
         text_x, text_y, anchor = x + width / 2, y + 122, "middle"

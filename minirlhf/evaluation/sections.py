@@ -31,11 +31,17 @@ def metric_panels(name: str, rows: list[Row], keys: Sequence[str] | None = None)
         if key in partners and keys is None:
             continue
         lines = {k: series(rows, k) for k in (key, TOGETHER.get(key, "")) if k}
-        lines = {k: line for k, line in lines.items() if len(line)}
+        lines = {_label(k): line for k, line in lines.items() if len(line)}
         if lines:
             note = GLOSSARY[key].meaning if key in GLOSSARY else ""
             figures.append(panel(key, plots.curves(f"{name} {key}", lines), note))
     return figures
+
+
+def _label(key: str) -> str:
+    """A short name for a line that shares its picture with another."""
+    special = {"kl_nats_per_response": "k1", "kl_k3_nats_per_response": "k3"}
+    return special.get(key, "held-out" if key.startswith("val_") else "training")
 
 
 def samples_over_time(samples: Sequence[Mapping[str, Any]]) -> str:

@@ -42,12 +42,12 @@ def three_sentences(summary: Summary) -> list[str]:
         summary["eos_rate"]["sft"],
     )
     born = (
-        f"In {total:.0f} seconds, {amount(summary['parameters'])} random numbers became a language model: after reading "
-        f"the village's stories it needs {bits:.2f} bits for each byte of a story it has never seen (a blind guess needs 8)."
+        f"In {total:.0f} seconds, {amount(summary['parameters'])} random numbers became a language model: having read "
+        f"the village's stories, it needs {bits:.2f} bits for each byte of a story it never saw (a blind guess needs 8)."
     )
     taught = (
         f"Demonstrations then taught it to answer ({ends:.0%} of its answers end by themselves), and pairs of answers "
-        f"taught a reward model to judge: it agrees with {judge['accuracy']:.0%} of held-out choices, where the noise in "
+        f"taught a reward model to judge: it agrees with {judge['accuracy']:.0%} of held-out choices, and the noise in "
         f"those choices allows {judge['best_possible_accuracy']:.0%} at best."
     )
     verdict = "raised" if improved(summary) else "did not surely raise"
@@ -68,13 +68,13 @@ def stops(summary: Summary) -> list[Stop]:
         Stop(
             "layers",
             "GPT",
-            "reads, guesses what's next",
+            "guesses what is next",
             [seconds(took["pretrain"]), f"{amount(summary['parameters'])} weights", _bits(summary)],
         ),
         Stop(
             "answer",
             "SFT",
-            "imitates good answers",
+            "imitates answers",
             [
                 seconds(took["sft"]),
                 f"{summary['eos_rate']['sft']:.0%} end properly",
@@ -84,7 +84,7 @@ def stops(summary: Summary) -> list[Stop]:
         Stop(
             "scales",
             "Reward model",
-            "learns what is preferred",
+            "learns what is liked",
             [
                 seconds(took["reward"]),
                 f"right on {judge['accuracy']:.0%}",
@@ -94,10 +94,10 @@ def stops(summary: Summary) -> list[Stop]:
         Stop(
             "loop",
             "PPO",
-            "practises against the judge",
+            "seeks a higher score",
             [
                 seconds(took["ppo"]),
-                f"wins {summary['win_rate_ppo_vs_sft']['mean']:.0%} against SFT",
+                f"beats SFT in {summary['win_rate_ppo_vs_sft']['mean']:.0%}",
                 f"true reward {reward['ppo']['mean']:.2f}",
             ],
         ),
