@@ -43,13 +43,14 @@ def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _malformed(where: str, error: Exception, around: str) -> NoReturn:
-    column = f" at column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
-    message = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+    message = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+    if isinstance(error, json.JSONDecodeError):
+        message = f"{error.msg} at column {error.colno}"
     raise UserError(
         "the JSON is malformed",
         where=where,
-        found=f"{message or 'it is nested too deeply'}{column}: {shown(around)}",
-        expected="one complete JSON object" + ("" if column else ", each field once"),
+        found=f"{message}: {shown(around)}",
+        expected="one complete JSON object, each field once",
         fix="repair this line; a JSON file that spreads one record over many lines is named .json, not .jsonl",
     ) from error
 
