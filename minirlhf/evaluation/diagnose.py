@@ -5,6 +5,7 @@ metric is absent or the run is too short to tell, and it compares against the no
 healthy but bumpy run has no findings.
 """
 
+import json
 import math
 from pathlib import Path
 
@@ -22,7 +23,8 @@ def diagnose(run_folder: Path | str) -> list[Finding]:
 
     Raises UserError when metrics.jsonl is missing or corrupt.
     """
-    return diagnose_rows(read_metrics(run_folder))
+    findings = [*diagnose_rows(read_metrics(run_folder)), *_length_bias(Path(run_folder) / "evaluation.json")]
+    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
 def diagnose_rows(rows: list[Row]) -> list[Finding]:
@@ -36,6 +38,26 @@ def diagnose_rows(rows: list[Row]) -> list[Finding]:
         findings = diagnose_likelihood(rows)
     found = [finding for finding in (_not_a_number(rows), _gradient_blow_up(rows), *findings) if finding is not None]
     return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def _length_bias(path: Path) -> list[Finding]:
+    """Reads the alarm that a reward model's evaluation raised; silent when there is no evaluation."""
+    try:
+        length = json.loads(path.read_text(encoding="utf-8")).get("length") or {}
+    except (OSError, ValueError, AttributeError):
+        return []
+    if not length.get("length_bias"):
+        return []
+    return [
+        Finding(
+            "warning",
+            "length bias",
+            f"the longer answer was chosen in {length['labels_prefer_longer']['mean']:.1%} of held-out pairs, "
+            f"the reward model expects it in {length['model_prefers_longer']:.1%}",
+            "in the training pairs the longer answer won more often than quality explains",
+            "balance the training pairs by length, and watch response_tokens_mean when a policy climbs this score",
+        )
+    ]
 
 
 def _not_a_number(rows: list[Row]) -> Finding | None:

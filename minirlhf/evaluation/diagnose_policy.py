@@ -140,10 +140,15 @@ def _length(rows: list[Row], length: Series) -> list[Finding | None]:
     return findings
 
 
+def _has_critic(rows: list[Row]) -> bool:
+    """REINFORCE logs a value loss of 0 in every row, and its one update per rollout always has ratio 1."""
+    return bool((series(rows, "value_loss").values != 0).any())
+
+
 def _critic(rows: list[Row]) -> Finding | None:
     explained = series(rows, "explained_variance")
     later = explained.values[len(explained) // 2 :]
-    if len(explained) < ENOUGH_ROWS or np.median(later) > 0.02:
+    if not _has_critic(rows) or len(explained) < ENOUGH_ROWS or np.median(later) > 0.02:
         return None
     return Finding(
         "warning",
@@ -169,7 +174,7 @@ def _value_loss(rows: list[Row]) -> Finding | None:
 
 def _step_size(rows: list[Row]) -> Finding | None:
     clipped, moved = series(rows, "clip_fraction"), series(rows, "approx_kl_nats_per_token")
-    if len(moved) < ENOUGH_ROWS or len(clipped) < ENOUGH_ROWS:
+    if not _has_critic(rows) or len(moved) < ENOUGH_ROWS or len(clipped) < ENOUGH_ROWS:
         return None
     evidence = (
         f"median approx_kl_nats_per_token {np.median(moved.values):.2g}, clip_fraction {np.median(clipped.values):.2g}"

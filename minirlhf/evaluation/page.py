@@ -36,7 +36,8 @@ tr:last-child td { border-bottom: 0; }
 th { background: #f3f5f7; font-weight: 600; }
 .answers { min-width: 940px; table-layout: fixed; }
 .answers th:first-child { width: 20%; }
-.samples { min-width: 560px; }
+.samples { min-width: 520px; } .samples td:first-child { width: 4.5em; }
+.numbers { min-width: 760px; }
 .glossary { min-width: 820px; }
 .answer { white-space: pre-wrap; overflow-wrap: anywhere; }
 .number { white-space: nowrap; font-variant-numeric: tabular-nums; }

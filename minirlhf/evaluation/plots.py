@@ -87,8 +87,10 @@ def _line(axes: Axes, series: Series, label: str, colour: str) -> None:
     axes.plot(steps, [series.values[part].mean() for part in parts], color=colour, label=label, linewidth=1.8)
 
 
-def grouped_bars(name: str, groups: Mapping[str, Mapping[str, tuple[float, tuple[float, float]]]], x_label: str) -> str:
-    """Lying bars: {group: {model: (mean, (low, high))}}, whiskers are the intervals."""
+def grouped_bars(
+    name: str, groups: Mapping[str, Mapping[str, tuple[float, tuple[float, float]]]], x_label: str, rows: int
+) -> str:
+    """Lying bars: {group: {model: (mean, (low, high))}}, whiskers are the intervals; as high as `rows` groups need."""
 
     def paint(figure: Figure) -> None:
         axes = figure.add_subplot()
@@ -112,7 +114,7 @@ def grouped_bars(name: str, groups: Mapping[str, Mapping[str, tuple[float, tuple
         axes.set_xlabel(x_label)
         figure.legend(loc="outside upper right", ncols=len(models), fontsize=12)
 
-    return draw(name, paint, width=6.0, height=0.9 + 0.62 * len(groups))
+    return draw(name, paint, width=6.0, height=0.9 + 0.62 * rows)
 
 
 def calibration(name: str, rows: Sequence[Mapping[str, float]]) -> str:

@@ -14,8 +14,11 @@ from minirlhf.evaluation.story import Summary, amount, interval, stops, three_se
 MODELS = ("base", "sft", "ppo")
 NAMES = {"base": "Base", "sft": "SFT", "ppo": "PPO"}
 STAGES = {
-    "pretrain": ("Pretraining: learning the language", ("loss_nats_per_token", "val_bits_per_byte")),
-    "sft": ("Supervised fine-tuning: learning to answer", ("loss_nats_per_token",)),
+    "pretrain": ("Pretraining: learning the language", ("loss_nats_per_token", "val_bits_per_byte", "learning_rate")),
+    "sft": (
+        "Supervised fine-tuning: learning to answer",
+        ("loss_nats_per_token", "val_bits_per_byte", "learning_rate"),
+    ),
     "reward": ("Reward model: learning what is preferred", ("accuracy", "loss_nats_per_pair", "margin_mean")),
     "ppo": (
         "PPO: practising against the reward model",
@@ -71,9 +74,11 @@ def true_reward(summary: Summary) -> list[str]:
         for part in dict.fromkeys(part for m in MODELS for part in reward[m].get("parts", {}))
     }
     total = {m: _bar(reward[m]) for m in MODELS}
-    figures = [panel("All parts together", plots.grouped_bars("true reward", {"sum": total}, "true reward"))]
+    figures = [
+        panel("All parts together", plots.grouped_bars("true reward", {"sum": total}, "true reward", max(2, len(bars))))
+    ]
     if bars:
-        figures.append(panel("By part", plots.grouped_bars("true reward by part", bars, "mean per answer")))
+        figures.append(panel("By part", plots.grouped_bars("true reward by part", bars, "mean per answer", len(bars))))
     rows = [
         (
             "true reward, mean",
@@ -94,7 +99,7 @@ def true_reward(summary: Summary) -> list[str]:
         "<h2>What got better, part by part</h2>",
         "<p>The true reward is a sum of named parts. Training never sees it; it is measured on held-out prompts.</p>",
         panels(figures, "pair"),
-        table(("", *(NAMES[m] for m in MODELS)), cells, "samples"),
+        table(("", *(NAMES[m] for m in MODELS)), cells, "numbers"),
     ]
 
 
@@ -137,45 +142,6 @@ def _sample_row(sample: Mapping[str, Any]) -> list[str]:
         )
         cells.append(f'<span class="worth{kind}">{worth:+.2f}</span>{answer(sample[model]["text"])}')
     return cells
-
-
-def judge(summary: Summary) -> list[str]:
-    """The reward model: accuracy against the best possible, calibration, margins, length."""
-    report = summary["reward_model"]
-    figures = []
-    if report.get("calibration"):
-        note = "When the model was this sure, how often was it right? On the dashed line it means what it says."
-        figures.append(panel("Calibration", plots.calibration("calibration", report["calibration"]), note))
-    if report.get("margin_edges"):
-        note = "Score of the chosen minus score of the rejected answer, on held-out pairs. Left of zero it was wrong."
-        svg = plots.histogram("margins", report["margin_edges"], report["margin_counts"], "margin")
-        figures.append(panel("Margins", svg, note))
-    text = (
-        f"On held-out pairs the reward model agrees with {report['accuracy']:.1%} of the choices (95 % interval "
-        f"{interval(report, True)}). The simulated annotators sometimes err, so not even the true reward itself "
-        f"would reach more than {report['best_possible_accuracy']:.1%}."
-    )
-    return [
-        "<h2>Can the judge be trusted?</h2>",
-        f"<p>{escape(text)}</p>",
-        panels(figures),
-        *_length(report.get("length")),
-    ]
-
-
-def _length(length: Mapping[str, Any] | None) -> list[str]:
-    if not length or not length.get("labels_prefer_longer"):
-        return []
-    text = (
-        f"Length: annotators chose the longer answer in {length['labels_prefer_longer']['mean']:.1%} of the pairs, the "
-        f"model expects it in {length['model_prefers_longer']:.1%}. "
-    )
-    text += (
-        "It leans on length more than they do: beware."
-        if length["length_bias"]
-        else "It does not lean on length more than they do."
-    )
-    return [f"<p>{escape(text)}</p>"]
 
 
 def kl_against_reward(rows: list[Row]) -> list[str]:

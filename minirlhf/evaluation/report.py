@@ -4,10 +4,10 @@ from html import escape
 from pathlib import Path
 
 from minirlhf.evaluation import quickstart_sections as quickstart
-from minirlhf.evaluation.diagnose import diagnose_rows
+from minirlhf.evaluation.diagnose import diagnose
 from minirlhf.evaluation.metrics_file import keys_of, read_metrics
 from minirlhf.evaluation.page import definition_list, findings_section, folded, glossary_section, page, panels
-from minirlhf.evaluation.sections import flat, metric_panels, read_config, read_samples, samples_over_time
+from minirlhf.evaluation.sections import flat, judge, metric_panels, read_object, read_samples, samples_over_time
 from minirlhf.evaluation.story import Summary
 
 
@@ -17,16 +17,19 @@ def write_run_report(run_folder: Path | str) -> Path:
     Only metrics.jsonl must be there. Raises UserError when it is missing or corrupt.
     """
     folder = Path(run_folder)
-    rows, samples, config = read_metrics(folder), read_samples(folder), read_config(folder)
+    rows, samples, config = read_metrics(folder), read_samples(folder), read_object(folder / "config.json")
     name, last = folder.resolve().name, rows[-1]
     body = [
-        f"<h1>{escape(str(config.get('command', 'training run')))}: {escape(name)}</h1>",
-        f'<p class="quiet">{last["step"]:.0f} steps, {last.get("seconds", 0.0):.0f} seconds</p>',
+        f"<h1>{escape(name)}</h1>",
+        f'<p class="quiet">{escape(str(config.get("command", "a training run")))}, {last["step"]:.0f} steps, {last.get("seconds", 0.0):.0f} seconds</p>',
         "<h2>Diagnosis</h2>",
-        findings_section(diagnose_rows(rows)),
+        findings_section(diagnose(folder)),
         "<h2>Curves</h2>",
         panels(metric_panels(name, rows)),
     ]
+    evaluation = read_object(folder / "evaluation.json")
+    if "accuracy" in evaluation and "interval_95" in evaluation:
+        body += ["<h2>Can this judge be trusted?</h2>", *judge(evaluation)]
     if samples:
         body += ["<h2>Samples over time</h2>", "<p>The same prompts, again and again, while the model learns.</p>"]
         body.append(samples_over_time(samples))
@@ -50,12 +53,13 @@ def write_quickstart_report(folder: Path | str, summary: Summary) -> Path:
         *quickstart.opening(summary),
         *quickstart.answers_side_by_side(summary.get("samples", [])),
         *quickstart.true_reward(summary),
-        *quickstart.judge(summary),
+        "<h2>Can the judge be trusted?</h2>",
+        *judge(summary["reward_model"]),
         *quickstart.kl_against_reward(stages.get("ppo", [])),
         "<h2>The curves of every stage</h2>",
     ]
     for name, rows in stages.items():
-        body += [*quickstart.stage_curves(name, rows), findings_section(diagnose_rows(rows))]
+        body += [*quickstart.stage_curves(name, rows), findings_section(diagnose(folder / name))]
     body += quickstart.how_to_read()
     body += ["<h2>Glossary</h2>", glossary_section(key for rows in stages.values() for key in keys_of(rows))]
     return _write(folder / "report.html", page("minirlhf: the whole road", body))

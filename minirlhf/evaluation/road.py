@@ -26,7 +26,7 @@ class Stop:
 
 def road(stops: Sequence[Stop], standing: bool = False) -> str:
     """The stops in order with arrows between them, from left to right or from top to bottom."""
-    width, height = (360, 128) if standing else (WIDTH, HEIGHT)
+    width, height = (360, 136) if standing else (WIDTH, HEIGHT)
     parts, ends = [], []
     for number, stop in enumerate(stops):
         x, y = (0, number * (height + GAP)) if standing else (number * (width + GAP), 0)

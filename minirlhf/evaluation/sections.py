@@ -9,7 +9,7 @@ from typing import Any
 from minirlhf.evaluation import plots
 from minirlhf.evaluation.glossary import GLOSSARY
 from minirlhf.evaluation.metrics_file import Row, keys_of, series
-from minirlhf.evaluation.page import answer, folded, panel, table
+from minirlhf.evaluation.page import answer, folded, panel, panels, table
 
 # One picture for what belongs together; every other key gets a picture of its own.
 TOGETHER = {
@@ -62,6 +62,42 @@ def samples_over_time(samples: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join([*shown, *(folded(prompt, cells) for prompt, cells in parts[2:])])
 
 
+def judge(report: Mapping[str, Any]) -> list[str]:
+    """A reward model on held-out pairs: accuracy, calibration, margins, length. report is PreferenceReport.as_dict(),
+    with "best_possible_accuracy" where it is known; parts that are missing are left out."""
+    low, high = report["interval_95"]
+    text = (
+        f"On held-out pairs the reward model agrees with {report['accuracy']:.1%} of the choices (95 % interval "
+        f"{low:.1%} to {high:.1%}). "
+    )
+    if report.get("best_possible_accuracy") is not None:
+        best = report["best_possible_accuracy"]
+        text += f"The simulated annotators err at times, so not even the true reward would reach more than {best:.1%}."
+    elif low <= 0.5:
+        text += "The interval holds 50 %, a coin toss: nobody can tell from these pairs that it learnt anything."
+    figures = []
+    if report.get("calibration"):
+        note = "When the model was this sure, how often was it right? On the dashed line it means what it says."
+        figures.append(panel("Calibration", plots.calibration("calibration", report["calibration"]), note))
+    if report.get("margin_edges"):
+        note = "Score of the chosen minus score of the rejected answer. Left of zero it was wrong."
+        svg = plots.histogram("margins", report["margin_edges"], report["margin_counts"], "margin")
+        figures.append(panel("Margins", svg, note))
+    return [f"<p>{escape(text)}</p>", panels(figures, "pair"), *_length(report.get("length"))]
+
+
+def _length(length: Mapping[str, Any] | None) -> list[str]:
+    if not length or not length.get("labels_prefer_longer"):
+        return []
+    chosen, expected = length["labels_prefer_longer"]["mean"], length["model_prefers_longer"]
+    text = (
+        f"Length: the longer answer was chosen in {chosen:.1%} of the pairs, the model expects it in {expected:.1%}. "
+    )
+    leans = "It leans on length more than the labels do: beware." if length["length_bias"] else ""
+    text += leans or "It does not lean on length more than the labels do."
+    return [f"<p>{escape(text)}</p>"]
+
+
 def read_samples(folder: Path) -> list[dict[str, Any]]:
     """The whole rows of samples.jsonl; nothing when there is none. Half a row at the end is left out."""
     path = folder / "samples.jsonl"
@@ -76,13 +112,13 @@ def read_samples(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """config.json, or nothing: a report is drawn without it too."""
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object from a file, or an empty one: a report is drawn without it too."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return config if isinstance(config, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -43,7 +43,7 @@ def three_sentences(summary: Summary) -> list[str]:
     )
     born = (
         f"In {total:.0f} seconds, {amount(summary['parameters'])} random numbers became a language model: having read "
-        f"the village's stories, it needs {bits:.2f} bits for each byte of a story it never saw (a blind guess needs 8)."
+        f"the village's stories, it needs {bits:.2f} bits for each byte of a new story (a blind guess needs 8)."
     )
     taught = (
         f"Demonstrations then taught it to answer ({ends:.0%} of its answers end by themselves), and pairs of answers "
