@@ -9,6 +9,7 @@ from minirlhf.errors import UserError
 from minirlhf.generation.generate import generate
 from minirlhf.generation.sampling import SamplingConfig
 from minirlhf.models.gpt import GPT
+from minirlhf.objectives.guards import check_finite
 from minirlhf.objectives.likelihood import response_log_probs
 from minirlhf.records import Generation, PromptBatch, Rollout
 from minirlhf.rollout.padding import for_responses, needed_columns
@@ -35,10 +36,12 @@ def collect(
     that function again, so its first ratio is 1. Without a value model the values are 0. Every network must be in
     eval() mode: dropout would make two passes over one answer disagree.
     The scorer sees the cut answer. See `penalise_missing_end` for answers that never end.
-    Raises UserError for sampling that is not plain sampling at a temperature; ValueError for a network in train mode.
+    Raises UserError for sampling that is not plain sampling at a temperature, NonFiniteError naming the first weight
+    of the policy or fact of the rollout that is NaN or infinite, ValueError for a network in train mode.
     """
     check_plain_sampling(sampling)
     check_evaluation_mode(policy=policy, value_model=value_model, reference=reference)
+    check_finite(**{f"policy.{name}": weight for name, weight in policy.named_parameters()})  # cheap beside sampling
     generation = generate(policy, prompts, sampling, (tokenizer.end_id,), tokenizer.pad_id, generator)
     generation = cut_at_stop(generation, (tokenizer.end_id,), tokenizer.pad_id)
     responses = response_texts(generation, tokenizer)
@@ -57,15 +60,18 @@ def collect(
 
     sequence = (generation.ids, generation.attention_mask, generation.response_mask)
     old_log_probs = log_probs_of(policy)  # [B R] nats
+    ref_log_probs = log_probs_of(reference)
+    values = torch.zeros_like(old_log_probs) if value_model is None else values_of(value_model)
     scores = scorer(generation, prompts.texts, responses).detach().to(old_log_probs)  # [B]
+    check_finite(old_log_probs=old_log_probs, ref_log_probs=ref_log_probs, values=values, scores=scores)
     return Rollout(
         ids=generation.ids,
         attention_mask=generation.attention_mask,
         response_mask=generation.response_mask,
         ended=generation.ended,
         old_log_probs=old_log_probs,
-        ref_log_probs=log_probs_of(reference),
-        values=torch.zeros_like(old_log_probs) if value_model is None else values_of(value_model),
+        ref_log_probs=ref_log_probs,
+        values=values,
         scores=penalise_missing_end(scores, generation.ended, missing_end_penalty),
         prompts=prompts.texts,
         responses=responses,

@@ -134,10 +134,8 @@ def train_reinforce(
             config.missing_end_penalty,
             config.micro_batch_size,
         )
-        rewards = token_rewards(
-            rollout, kl_coef, config.score_clip
-        )  # [B R]: minus KL on every token, score on the last
-        experience = conclude(rollout, rewards, config)
+        rewards = token_rewards(rollout, kl_coef, config.score_clip)  # [B R]: score minus KL penalty, by token
+        experience = conclude(rollout, rewards, config)  # what it means
         metrics = rollout_metrics(rollout, rewards, true_reward)
         metrics["kl_exact_probe_nats_per_token"] = exact_kl_probe(policy, reference, rollout, config.temperature)
 
