@@ -164,7 +164,13 @@ def test_blank_lines_separate_only_when_asked(tmp_path):
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_folder_or_zip_gives_a_document_per_file(tmp_path, packed):
-    members = {"b.txt": b"two", "sub/a.txt.gz": gzip.compress(b"one"), "README": b"no", ".hidden.txt": b"no", "c.txt": b""}
+    members = {
+        "b.txt": b"two",
+        "sub/a.txt.gz": gzip.compress(b"one"),
+        "README": b"no",
+        ".hidden.txt": b"no",
+        "c.txt": b"",
+    }
     if packed:
         path = make_zip(tmp_path / "a.zip", members)
     else:
@@ -181,7 +187,9 @@ def test_a_folder_or_zip_gives_a_document_per_file(tmp_path, packed):
 def test_labels_from_folders_from_file_names_and_from_nothing(tmp_path):
     folders = make_zip(tmp_path / "a.zip", {"r/pos/1.txt": b"good\nfilm", "r/neg/1.txt": b"bad", "r/README": b"x"})
     assert [(i.text, i.label) for i in read_labelled(folders)[0]] == [("bad", "neg"), ("good\nfilm", "pos")]
-    lines = make_zip(tmp_path / "b.zip", {"r/polarity.neg": b"bad\nworse\r\n", "r/polarity.pos": b"good\n\n", "README.txt": b"x"})
+    lines = make_zip(
+        tmp_path / "b.zip", {"r/polarity.neg": b"bad\nworse\r\n", "r/polarity.pos": b"good\n\n", "README.txt": b"x"}
+    )
     assert [(i.text, i.label) for i in read_labelled(lines)[0]] == [("bad", "neg"), ("worse", "neg"), ("good", "pos")]
     names = make_zip(tmp_path / "c.zip", {"negative.txt": b"bad", "positive.txt": b"good"})
     assert [i.label for i in read_labelled(names)[0]] == ["negative", "positive"]

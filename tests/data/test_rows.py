@@ -58,7 +58,9 @@ def test_objects_one_after_the_other_in_a_json_file_are_records_too(folder):
 
 @settings(max_examples=50)
 @given(
-    st.lists(TEXT.filter(lambda t: t.strip() and not set(t) & set("\r\ufeff;|\t")), min_size=1, max_size=3, unique=True),
+    st.lists(
+        TEXT.filter(lambda t: t.strip() and not set(t) & set("\r\ufeff;|\t")), min_size=1, max_size=3, unique=True
+    ),
     st.data(),
 )
 def test_csv_cells_come_back_with_quotes_commas_and_line_breaks(folder, header, data):
