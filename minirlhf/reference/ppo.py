@@ -30,7 +30,7 @@ def ppo_policy_loss(
     for i in np.ndindex(log_probs.shape):
         if response_mask[i]:
             ratio = np.exp(log_probs[i] - old_log_probs[i])
-            clipped = min(max(ratio, 1 - clip_range), 1 + clip_range)
+            clipped = float(np.clip(ratio, 1 - clip_range, 1 + clip_range))
             losses.append(max(-advantages[i] * ratio, -advantages[i] * clipped))
     return float(np.mean(losses))
 
@@ -55,7 +55,7 @@ def clipped_value_loss(
     losses = []
     for i in np.ndindex(values.shape):
         if response_mask[i]:
-            clipped = old_values[i] + min(max(values[i] - old_values[i], -clip_range), clip_range)
+            clipped = old_values[i] + float(np.clip(values[i] - old_values[i], -clip_range, clip_range))
             losses.append(max((values[i] - returns[i]) ** 2, (clipped - returns[i]) ** 2) / 2)
     return float(np.mean(losses))
 
@@ -67,7 +67,7 @@ def clipped_value_grad(
     gradient = np.zeros(values.shape)
     for i in np.ndindex(values.shape):
         if response_mask[i]:
-            clipped = old_values[i] + min(max(values[i] - old_values[i], -clip_range), clip_range)
+            clipped = old_values[i] + float(np.clip(values[i] - old_values[i], -clip_range, clip_range))
             if abs(values[i] - returns[i]) >= abs(clipped - returns[i]):
                 gradient[i] = (values[i] - returns[i]) / response_mask.sum()
     return gradient

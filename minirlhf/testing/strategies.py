@@ -54,7 +54,7 @@ def score_pairs(draw: st.DrawFn, max_pairs: int = 6) -> tuple[Floats, Floats]:
 
 @dataclass(frozen=True)
 class RolloutArrays:
-    """A rollout's numbers: response_mask, ended (bool) and the rest float64; scores, ended, last_values [B], rest [B R]."""
+    """A rollout in numbers: scores, ended and last_values are [B], the rest [B R]; the masks bool, the rest float64."""
 
     response_mask: Bools
     ended: Bools
