@@ -21,7 +21,7 @@ FLOORS = {
     "quickstart": 8,
     "cli": 9, "__main__": 9, "chat": 9,
 }  # fmt: skip
-"""Top-level name in the package -> floor. The modules `run_*` and `stage_*` (a command's own work) share runs' floor."""
+"""Name below minirlhf -> floor. Modules `run_*` and `stage_*` (a command's own work) share the floor of runs."""
 ON_THE_FLOOR_OF_RUNS = ("run_", "stage_")
 
 
