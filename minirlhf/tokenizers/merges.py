@@ -2,12 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from heapq import heapify, heappop, heappush
-from itertools import pairwise, repeat
+from itertools import pairwise
 
 Pair = tuple[int, int]
-
-SHORT = 40  # ids; up to here scanning is the faster way
-NO_MERGE = 1 << 62  # larger than any id
 
 
 def apply_merges(ids: Sequence[int], merged_ids: Mapping[Pair, int]) -> list[int]:
@@ -15,53 +12,29 @@ def apply_merges(ids: Sequence[int], merged_ids: Mapping[Pair, int]) -> list[int
 
     merged_ids maps a pair to the id it becomes; ids grow with the rank of the merge, so the smallest id comes first.
     The same as going through all merges in order and replacing each pair wherever it stands, left to right,
-    because a merge can only create pairs that are learnt later.
+    because a merge can only create pairs that are learnt later. O(n log n) for n ids: the neighbours form a linked
+    list, and a heap holds the merges that are possible; entries that another merge has made impossible stay in it
+    and are passed over.
     """
-    return (merge_by_scanning if len(ids) <= SHORT else merge_by_heap)(ids, merged_ids)
-
-
-def merge_by_scanning(ids: Sequence[int], merged_ids: Mapping[Pair, int]) -> list[int]:
-    """apply_merges by looking at all neighbours before each merge: O(n^2), and fastest for a few ids."""
-    symbols = list(ids)
-    while len(symbols) > 1:
-        candidates = list(map(merged_ids.get, pairwise(symbols), repeat(NO_MERGE)))
-        first = min(candidates)
-        if first == NO_MERGE:
-            break
-        at = candidates.index(first)
-        symbols[at : at + 2] = [first]
-    return symbols
-
-
-def merge_by_heap(ids: Sequence[int], merged_ids: Mapping[Pair, int]) -> list[int]:
-    """apply_merges in O(n log n), for pre-tokens of any length.
-
-    The neighbours form a linked list, and a heap holds the merges that are possible; entries that another merge has
-    made impossible stay in it and are passed over.
-    """
-    symbols = list(ids)
-    count = len(symbols)
-    after = list(range(1, count + 1))  # index of the right neighbour; count means none
-    before = list(range(-1, count - 1))  # index of the left neighbour; -1 means none
+    symbols = [*ids, -1]  # -1 means nothing here: used up, or beyond either end (index n, or -1 as Python counts)
+    after = list(range(1, len(symbols)))  # index of the right neighbour
+    before = list(range(-1, len(symbols) - 1))  # index of the left neighbour
     possible = [(merged_ids[pair], at) for at, pair in enumerate(pairwise(ids)) if pair in merged_ids]
     heapify(possible)
     while possible:
         new_id, left = heappop(possible)
         right = after[left]
-        if right == count or merged_ids.get((symbols[left], symbols[right])) != new_id:
+        if merged_ids.get((symbols[left], symbols[right])) != new_id:
             continue  # one of the two has meanwhile become part of another token
         symbols[left], symbols[right] = new_id, -1
-        beyond, ahead = after[right], before[left]
-        after[left] = beyond
-        if beyond < count:
-            before[beyond] = left
-            candidate = merged_ids.get((new_id, symbols[beyond]))
-            if candidate is not None:
-                heappush(possible, (candidate, left))
-        if ahead >= 0:
-            candidate = merged_ids.get((symbols[ahead], new_id))
-            if candidate is not None:
-                heappush(possible, (candidate, ahead))
+        ahead, beyond = before[left], after[right]
+        after[left], before[beyond] = beyond, left
+        candidate = merged_ids.get((symbols[ahead], new_id))
+        if candidate is not None:
+            heappush(possible, (candidate, ahead))
+        candidate = merged_ids.get((new_id, symbols[beyond]))
+        if candidate is not None:
+            heappush(possible, (candidate, left))
     return [symbol for symbol in symbols if symbol >= 0]
 
 

@@ -40,7 +40,7 @@ GPT4_PATTERN = "|".join(
 PATTERNS = {
     "gpt2": GPT2_PATTERN,
     "gpt4": GPT4_PATTERN,
-    "bytes": r"(?s:.)",  # for tokenizers without merges, where cuts make no difference
+    "bytes": r"[\s\S]",  # for tokenizers without merges, where cuts make no difference
 }
 
 BLOCK_CHARACTERS = 1 << 18  # how much text is split at a time; bounds the memory that the pre-tokens take

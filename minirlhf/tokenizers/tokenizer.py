@@ -6,7 +6,7 @@ encoded letter by letter like any other text, unless the caller allows them by n
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 from operator import index
@@ -32,8 +32,8 @@ class Tokenizer:
     Raises ValueError if these do not fit together, in particular if PAD and END are not two different ids.
     """
 
-    tokens: tuple[bytes, ...]
-    merges: tuple[Pair, ...]
+    tokens: tuple[bytes, ...] = field(repr=False)
+    merges: tuple[Pair, ...] = field(repr=False)
     pattern: str
     control: dict[str, int]
 
@@ -98,7 +98,7 @@ class Tokenizer:
         Raises UserError for an unpaired surrogate, ValueError for an allowed name that is no control token.
         """
         if not allow_control:
-            return list(self.encode_iterable(blocks(text) if len(text) > BLOCK_CHARACTERS else (text,)))
+            return list(self.encode_iterable(blocks(text)))
         unknown = [name for name in allow_control if name not in self.control]
         if unknown:
             raise ValueError(f"not control tokens of this tokenizer: {unknown}; it has {list(self.control)}")

@@ -1,0 +1,107 @@
+"""Fast training and encoding against the textbook algorithm, exactly."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minirlhf.errors import UserError
+from minirlhf.reference import bpe as reference
+from minirlhf.tokenizers.bpe import SMALLEST_VOCABULARY, learn_merges, train_bpe
+from minirlhf.tokenizers.merges import PieceCache, apply_merges
+from minirlhf.tokenizers.pattern import compile_pattern
+
+few_letters = st.text("ab", max_size=14).map(str.encode) | st.text("abcd", max_size=9).map(str.encode)
+counted_words = st.dictionaries(few_letters, st.integers(1, 4), max_size=12)
+texts = st.lists(st.text("abc 'sd1\n汉é", max_size=40), min_size=1, max_size=5)
+
+
+@given(counted_words, st.integers(0, 40))
+def test_training_equals_the_textbook(word_counts, most):
+    repeated = [word for word, count in word_counts.items() for _ in range(count)]
+    assert learn_merges(word_counts, most) == reference.train(repeated, most)
+
+
+@given(counted_words, few_letters)
+def test_encoding_equals_the_textbook(word_counts, word):
+    merges = learn_merges(word_counts, 40)
+    merged_ids = {pair: new_id for new_id, pair in enumerate(merges, start=256)}
+    assert apply_merges(word, merged_ids) == reference.encode(word, merges)
+
+
+@given(st.permutations([(97, 97), (97, 98), (98, 98), (98, 97)]), st.text("ab", max_size=24).map(str.encode))
+def test_encoding_equals_the_textbook_for_merges_nobody_learnt(pairs, word):
+    merges = [*pairs, (256, 257), (256, 256), (258, 97), (257, 256)]
+    merged_ids = {pair: new_id for new_id, pair in enumerate(merges, start=256)}
+    assert apply_merges(word, merged_ids) == reference.encode(word, merges)
+
+
+@pytest.mark.parametrize("pattern", ["gpt2", "gpt4"])
+@given(texts, st.integers(0, 30))
+def test_the_whole_way_equals_the_textbook(pattern, documents, more):
+    pre_tokens = [found.encode() for text in documents for found in compile_pattern(pattern).findall(text)]
+    if not pre_tokens:
+        return
+    tokenizer = train_bpe(documents, SMALLEST_VOCABULARY + more, pattern)
+    merges = reference.train(pre_tokens, more)
+    assert list(tokenizer.merges) == merges
+    assert tokenizer.vocab_size == SMALLEST_VOCABULARY + len(merges)
+    assert tokenizer.encode(documents[0]) == [
+        token_id
+        for found in compile_pattern(pattern).findall(documents[0])
+        for token_id in reference.encode(found.encode(), merges)
+    ]
+
+
+def test_a_larger_case_equals_the_textbook():
+    rng = random.Random(0)
+    syllables = ["ka", "lo", "mi", "ter", "an", "s", "ing", "é", "汉"]
+    words = ["".join(rng.choices(syllables, k=rng.randint(1, 5))).encode() for _ in range(400)]
+    assert learn_merges({word: words.count(word) for word in set(words)}, 150) == reference.train(words, 150)
+
+
+def test_order_of_the_texts_makes_no_difference():
+    documents = ["the cat sat on the mat", "a hat on a cat", "汉字 and café"]
+    assert train_bpe(documents, 300) == train_bpe(documents[::-1], 300)
+
+
+def test_a_document_ends_its_words():
+    assert train_bpe(["ab", "ab"], 300).merges == ((97, 98),)
+
+
+def test_control_tokens_in_the_texts_are_text():
+    tokenizer = train_bpe(["<|end|>" * 50], 300)
+    assert tokenizer.end_id not in tokenizer.encode("<|end|>")
+
+
+def test_a_very_long_word_is_encoded_in_reasonable_time():
+    tokenizer = train_bpe(["a" * 64 + " banana"], 270)
+    ids = tokenizer.encode("a" * 100_000)
+    assert tokenizer.decode(ids) == "a" * 100_000 and len(ids) < 10_000
+
+
+def test_the_cache_of_pieces_is_bounded(monkeypatch):
+    monkeypatch.setattr(PieceCache, "MOST", 10)
+    cache = PieceCache(bytes(range(256)), {(97, 98): 256})
+    for number in range(100):
+        assert cache[f"{number}ab"] == (*str(number).encode(), 256)
+        assert len(cache) <= 10
+    long_piece = "ab" * PieceCache.LONGEST
+    assert cache[long_piece] == (256,) * PieceCache.LONGEST
+    assert long_piece not in cache
+
+
+@pytest.mark.parametrize(
+    ("documents", "vocab_size", "pattern", "message"),
+    [
+        (["text"], 260, "gpt4", "too small"),
+        (["text"], 300, "gpt3", "unknown split pattern"),
+        ([], 300, "gpt4", "no text"),
+        (["", ""], 300, "gpt4", "no text"),
+        (["half \ud83d"], 300, "gpt4", "surrogate"),
+    ],
+)
+def test_what_cannot_be_trained_on(documents, vocab_size, pattern, message):
+    with pytest.raises(UserError, match=message):
+        train_bpe(documents, vocab_size, pattern)
