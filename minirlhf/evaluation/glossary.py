@@ -46,7 +46,7 @@ GLOSSARY: dict[str, GlossaryRow] = {
     # pretraining and supervised fine-tuning
     "loss_nats_per_token": GlossaryRow(
         "How surprised the model is by the next token of its training text; 0 would be certainty.",
-        "Starts near the logarithm of the vocabulary's size (a blind guess), falls fast, then slowly, with a little noise.",
+        "Starts near the logarithm of the vocabulary's size (a blind guess), falls fast, then slowly; noise is normal.",
         "Flat from the start: raise the learning rate or check the data. Rising: lower the learning rate.",
     ),
     "val_loss_nats_per_token": GlossaryRow(

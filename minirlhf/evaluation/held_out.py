@@ -85,9 +85,11 @@ def evaluate_reward_model(
     """Scores every pair and reports accuracy, calibration, margins and length bias; lengths are in tokens.
 
     Both sides of a pair carry the same prompt, so the difference of sequence lengths is that of the answers.
+    Scores are taken before the gain that normalises them: Bradley-Terry gave its probabilities to those.
     Raises ValueError when there is no pair.
     """
     device = _device_of(reward_model)
+    gain = float(getattr(reward_model, "gain", 1.0))
     columns: list[list[Tensor]] = [[], [], [], []]
     with _evaluating(reward_model):
         for batch in batches:
@@ -103,7 +105,7 @@ def evaluate_reward_model(
     if not columns[0]:
         raise ValueError("there is no pair to evaluate the reward model on")
     chosen, rejected, chosen_lengths, rejected_lengths = (torch.cat(column).numpy() for column in columns)
-    return evaluate_preferences(chosen, rejected, chosen_lengths, rejected_lengths, bins)
+    return evaluate_preferences(chosen / gain, rejected / gain, chosen_lengths, rejected_lengths, bins)
 
 
 def _device_of(model: nn.Module) -> torch.device:

@@ -114,7 +114,7 @@ def grouped_bars(
         axes.set_xlabel(x_label)
         figure.legend(loc="outside upper right", ncols=len(models), fontsize=12)
 
-    return draw(name, paint, width=6.0, height=0.9 + 0.62 * rows)
+    return draw(name, paint, width=5.0, height=0.9 + 0.55 * rows)
 
 
 def calibration(name: str, rows: Sequence[Mapping[str, float]]) -> str:

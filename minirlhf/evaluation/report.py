@@ -19,9 +19,10 @@ def write_run_report(run_folder: Path | str) -> Path:
     folder = Path(run_folder)
     rows, samples, config = read_metrics(folder), read_samples(folder), read_object(folder / "config.json")
     name, last = folder.resolve().name, rows[-1]
+    command = str(config.get("command", "a training run"))
     body = [
         f"<h1>{escape(name)}</h1>",
-        f'<p class="quiet">{escape(str(config.get("command", "a training run")))}, {last["step"]:.0f} steps, {last.get("seconds", 0.0):.0f} seconds</p>',
+        f'<p class="quiet">{escape(command)}, {last["step"]:.0f} steps, {last.get("seconds", 0.0):.0f} seconds</p>',
         "<h2>Diagnosis</h2>",
         findings_section(diagnose(folder)),
         "<h2>Curves</h2>",
