@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 from minirlhf.errors import UserError
 from minirlhf.generation.sampling import SamplingConfig, sample_tokens
@@ -38,45 +39,44 @@ def generate(
     shape = (batch, sampling.max_new_tokens)
     uniforms = torch.rand(shape, generator=generator, dtype=torch.float64, device=generator.device).to(device)
     response = torch.full(shape, pad_id, dtype=torch.int64, device=device)
-    response_mask = torch.zeros(shape, dtype=torch.bool, device=device)
     log_probs = torch.zeros(shape, dtype=model.token_embedding.weight.dtype, device=device)
-    ended = torch.zeros(batch, dtype=torch.bool, device=device)
     stops = torch.tensor(stop_ids, dtype=torch.int64, device=device)
 
     rows = torch.arange(batch, device=device)  # [b] where the running rows belong
-    padded = not bool(prompts.attention_mask.all())
-    mask = torch.cat((prompts.attention_mask, torch.ones_like(response_mask)), dim=1) if padded else None  # [b P+R]
+    ended = torch.zeros(batch, dtype=torch.bool, device=device)  # [b] rows carried along although they have ended
+    mask = None  # [b P+R], needed only where there is padding
+    if not bool(prompts.attention_mask.all()):
+        mask = torch.cat((prompts.attention_mask, torch.ones(shape, dtype=torch.bool, device=device)), dim=1)
     cache = model.empty_cache(batch, prompt_tokens + sampling.max_new_tokens)
     ids = prompts.ids  # [b P], later [b 1]: the tokens not yet in the cache
     with evaluating(model):
         for step in range(sampling.max_new_tokens):
-            visible = None if mask is None else mask[:, : prompt_tokens + step]
-            logits, cache = model.decode(ids, visible, cache)  # [b V]
-            logits[:, list(banned_ids)] = -torch.inf
-            chosen, chosen_log_probs = sample_tokens(logits, sampling, uniforms=uniforms[rows, step])  # [b]
-            running = ~ended[rows]  # [b] a row that ended may still be carried along
-            here = rows[running]
-            response[here, step] = chosen[running]
-            log_probs[here, step] = chosen_log_probs[running]
-            response_mask[here, step] = True
-            ended[here] = torch.isin(chosen[running], stops)
-
-            alive = ~ended[rows]
-            left = int(alive.sum())
+            logits, cache = model.decode(ids, None if mask is None else mask[:, : prompt_tokens + step], cache)  # [b V]
+            chosen, chosen_log_probs = sample_tokens(
+                without(logits, banned_ids), sampling, uniforms=uniforms[rows, step]
+            )
+            response[rows, step], log_probs[rows, step] = chosen, chosen_log_probs
+            ended = ended | (chosen[:, None] == stops).any(dim=1)
+            left = len(rows) - int(ended.sum())
             if left == 0:
                 break
             if 2 * left <= len(rows):  # copying what is left of the cache pays when it is at most half
-                cache, rows, chosen = cache.select(alive), rows[alive], chosen[alive]
+                alive = ~ended
+                cache, rows, chosen, ended = cache.select(alive), rows[alive], chosen[alive], ended[alive]
                 mask = None if mask is None else mask[alive]
             ids = chosen[:, None]
+    steps = step + 1
+    is_stop = torch.isin(response[:, :steps], stops)  # [B steps]
+    response_mask = is_stop.cumsum(dim=1) - is_stop.long() == 0  # up to and including the first stop token
     length = int(response_mask.sum(dim=1).max())
-    response, response_mask, log_probs = response[:, :length], response_mask[:, :length], log_probs[:, :length]
+    response_mask = response_mask[:, :length]
+    response = response[:, :length].masked_fill(~response_mask, pad_id)
     return Generation(
         ids=torch.cat((prompts.ids, response), dim=1),
         attention_mask=torch.cat((prompts.attention_mask, response_mask), dim=1),
         response_mask=response_mask,
-        ended=ended,
-        log_probs=log_probs,
+        ended=is_stop.any(dim=1),
+        log_probs=log_probs[:, :length].masked_fill(~response_mask, 0.0),
     )
 
 
@@ -103,8 +103,7 @@ def stream(
         for _ in range(steps):
             with evaluating(model), torch.no_grad():  # left before each yield: there the caller is at work
                 logits, cache = model.decode(ids, None, cache)
-                logits[:, list(banned_ids)] = -torch.inf
-                chosen, _ = sample_tokens(logits, sampling, generator)
+                chosen, _ = sample_tokens(without(logits, banned_ids), sampling, generator)
             token = int(chosen)
             if token in stop_ids:
                 return
@@ -112,6 +111,13 @@ def stream(
             ids = chosen[:, None]
 
     return tokens()
+
+
+def without(logits: Tensor, banned_ids: Sequence[int]) -> Tensor:
+    """logits [B V] with -inf at banned_ids, so that they can never be drawn."""
+    if not banned_ids:
+        return logits
+    return logits.index_fill(-1, torch.tensor(banned_ids, device=logits.device), -torch.inf)
 
 
 def check_room(model: GPT, prompt_tokens: int, new_tokens: int) -> None:

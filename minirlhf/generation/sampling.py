@@ -107,7 +107,7 @@ def invert_cumulative(log_probs: Tensor, uniforms: Tensor) -> Tensor:
     Summed in float64, so that rare tokens keep their share; a token of probability 0 is never taken.
     """
     summed = log_probs.exp().cumsum(dim=-1, dtype=torch.float64)  # [B V]
-    total = summed[:, -1:]
+    total = summed[:, -1:].contiguous()
     ids = torch.searchsorted(summed, uniforms[:, None] * total, right=True)
     last = torch.searchsorted(summed, total)  # where u · total rounds up to the total
     return torch.minimum(ids, last).squeeze(-1)

@@ -20,11 +20,11 @@ def eager_attend(q: Tensor, k: Tensor, v: Tensor, visible: Tensor) -> Tensor:
     """softmax(q kᵀ / √K) v over what is visible: the definition, written to be read.
 
     visible says which of the S tokens each of the T may look at. A row that sees nothing gives zeros: the second
-    masked_fill replaces its NaN weights, and the first one stops their gradient.
+    `where` replaces its NaN weights, and the first one stops their gradient.
     """
-    match = per_group(q / q.shape[-1] ** 0.5, k.mT)  # [B H T S]
-    weights = match.masked_fill(~visible, -torch.inf).softmax(dim=-1).masked_fill(~visible, 0.0)  # rows sum to 1
-    return per_group(weights, v)
+    match = per_group(q * q.shape[-1] ** -0.5, k.mT)  # [B H T S]
+    weights = torch.where(visible, match, -torch.inf).softmax(dim=-1)
+    return per_group(torch.where(visible, weights, 0.0), v)  # rows of weights sum to 1, or to 0
 
 
 def per_group(x: Tensor, y: Tensor) -> Tensor:
