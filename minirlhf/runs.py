@@ -39,9 +39,9 @@ class RunOptions:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # auto: cuda, else mps, else cpu
     resume: bool = False  # go on from the folder's last checkpoint (or start, if there is none)
     overwrite: bool = False  # if the folder holds a run, move it aside to NAME.before-1, -2, ... and start afresh
-    eval_every: int | None = None  # steps between evaluations and probe samples; None: twenty times a run
+    eval_every: int | None = None  # steps between evaluations and probe samples; None: about twenty times a run
     save_every_seconds: float = 20.0  # time between checkpoints; 0 saves after every step
-    log_every: int | None = None  # steps between lines when there is no progress bar; None: forty lines a run
+    log_every: int | None = None  # steps between lines when there is no progress bar; None: about forty lines a run
     quiet: bool = False  # no progress bar, a line every --log-every steps
 
 
@@ -136,7 +136,7 @@ def open_run(options: RunOptions, device: torch.device, command: str, settings: 
     exists = check_folder(options)
     settings = plain({**settings, "device": str(device)})
     if exists and options.overwrite:
-        _move_aside(options.out)
+        move_aside(options.out)
     if exists and options.resume:
         _check_same(options.out, command, read_json(options.out / "config.json"), settings)
         return _continue(options, device)
@@ -175,7 +175,7 @@ def drive(
     Interrupted; a second Ctrl-C stops at once, and the last checkpoint remains.
     """
     options, metrics_path, samples_path = run.options, run.folder / "metrics.jsonl", run.folder / "samples.jsonl"
-    eval_every, log_every = options.eval_every or max(1, steps // 20), options.log_every or max(1, steps // 40)
+    eval_every, log_every = options.eval_every or max(10, steps // 20), options.log_every or max(5, steps // 40)
     if sample and run.start_step == 0:
         _append_samples(samples_path, 0, sample())
     started = time.perf_counter() - run.seconds
@@ -204,7 +204,7 @@ def _append_samples(path: Path, step: int, rows: list[dict[str, Any]]) -> None:
         append_row(path, {"step": step} | row)
 
 
-def _move_aside(folder: Path) -> None:
+def move_aside(folder: Path) -> None:
     """Renames NAME to NAME.before-1, or the first number that is free: what a user made is never deleted."""
     number = 1
     while (aside := folder.with_name(f"{folder.name}.before-{number}")).exists():
