@@ -1,0 +1,45 @@
+# Everything runs from a private virtual environment, .venv, which the first target that needs it makes.
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+PIP = .venv/bin/python -m pip --disable-pip-version-check
+
+.PHONY: help setup quickstart test lint data wheel clean
+
+help:
+	@echo "make quickstart   the whole road on the shipped village, into runs/quickstart (about five minutes)"
+	@echo "make test         every test"
+	@echo "make lint         ruff and mypy"
+	@echo "make data         write the shipped data again, from the village's facts"
+	@echo "make wheel        build dist/*.whl"
+	@echo "make clean        remove .venv and what tools left behind (runs/ stays)"
+
+setup: .venv/installed
+
+# torch comes first and pinned, so that no other package chooses its version.
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(PIP) install -q "$(TORCH)"
+	$(PIP) install -q -e ".[test,dev]"
+	@touch .venv/installed
+
+quickstart: setup
+	.venv/bin/minirlhf quickstart --out runs/quickstart --overwrite
+
+# One thread per worker: two workers on two cores beat two threads on tiny tensors.
+test: setup
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2
+
+lint: setup
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+
+data: setup
+	.venv/bin/python data/make_data.py
+
+wheel: setup
+	rm -rf dist
+	.venv/bin/python -m build --wheel --outdir dist
+
+clean:
+	rm -rf .venv dist build .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -1,0 +1,269 @@
+"""The whole road in one function: text -> tokenizer -> GPT -> SFT -> reward model -> PPO, on the shipped village.
+
+Nothing here is special: each stage is the function behind the command of the same name, with the settings `plan`
+gives it, and DIR/<stage>/config.json holds them all. At the end the three models answer the held-out prompts, the
+true reward (which no stage ever saw) judges them, and DIR/summary.json and DIR/report.html tell what came of it.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from minirlhf.data.formats import read_preferences, read_prompts
+from minirlhf.data.shipped import shipped_path
+from minirlhf.data.true_reward import reward_parts, true_reward
+from minirlhf.errors import UserError
+from minirlhf.evaluation.compare import Answers, answer_prompts
+from minirlhf.evaluation.preference import win_rate
+from minirlhf.evaluation.report import write_quickstart_report
+from minirlhf.evaluation.story import console_story
+from minirlhf.generation.sampling import SamplingConfig
+from minirlhf.models.gpt import GPTConfig
+from minirlhf.run_files import read_json, write_json
+from minirlhf.runs import RunOptions, move_aside
+from minirlhf.stage_common import DataOptions, load_gpt, pick
+from minirlhf.stage_policy import PolicyOptions
+from minirlhf.stage_ppo import PPOStage, run_ppo
+from minirlhf.stage_pretrain import PretrainStage, run_pretrain
+from minirlhf.stage_reward import RewardStage, run_reward
+from minirlhf.stage_sft import SftStage, run_sft
+from minirlhf.stage_tokenizer import TokenizerStage, run_tokenizer
+from minirlhf.trainers.optim import OptimConfig
+from minirlhf.trainers.ppo import PPOConfig
+from minirlhf.trainers.pretrain import PretrainConfig
+from minirlhf.trainers.reward import RewardConfig
+from minirlhf.trainers.sft import SftConfig
+
+MODELS = ("base", "sft", "ppo")
+SHOWN_SAMPLES = 24  # held-out prompts printed side by side in the report
+
+
+@dataclass(frozen=True)
+class Quickstart:
+    """Walk the whole road on the shipped village: from random numbers to a model improved by preferences."""
+
+    out: Path = Path("runs/quickstart")  # the folder to make
+    scale: Literal["full", "smoke"] = "full"  # smoke: the same road, tiny, in under a minute, too short to learn much
+    seed: int = 0  # another seed, another model; the same seed, the same model
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    resume: bool = False  # go on where an earlier quickstart in this folder stopped
+    overwrite: bool = False  # if the folder exists, move it aside to NAME.before-1, -2, ... first
+    quiet: bool = False  # no progress bars
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The settings of every stage."""
+
+    tokenizer: TokenizerStage
+    pretrain: PretrainStage
+    sft: SftStage
+    reward: RewardStage
+    ppo: PPOStage
+    held_out_prompts: int  # how many the three models answer at the end
+
+
+def plan(quickstart: Quickstart) -> Plan:
+    """The road's settings. What is not named here stands at its command's default."""
+    out, full = quickstart.out, quickstart.scale == "full"
+    run = RunOptions(out, quickstart.seed, quickstart.device, quiet=quickstart.quiet or not full)
+    answers = 96  # tokens an answer may have; the longest prompts leave that much of the context
+
+    def folder(name: str) -> RunOptions:
+        return replace(run, out=out / name, resume=(out / name).exists())
+
+    def optim(learning_rate: float, **others: Any) -> OptimConfig:
+        return OptimConfig(learning_rate=learning_rate, warmup_steps=20, **others)
+
+    instructions = DataOptions((shipped_path("instructions.jsonl"), shipped_path("dialogues.jsonl")))
+    shape = GPTConfig(vocab_size=1024, context=128, layers=4 if full else 2, width=128 if full else 32)
+    return Plan(
+        TokenizerStage(out / "tokenizer"),
+        PretrainStage(
+            folder("pretrain"),
+            tokenizer=str(out / "tokenizer"),
+            held_out_fraction=0.05,
+            eval_windows=50,
+            gpt=shape,
+            training=PretrainConfig(steps=400 if full else 15, batch_size=16, optim=optim(3e-3)),
+        ),
+        SftStage(
+            folder("sft"),
+            out / "pretrain",
+            source=instructions,
+            training=SftConfig(epochs=1.0 if full else 0.05, batch_size=32, optim=optim(2e-3)),
+        ),
+        RewardStage(
+            folder("reward"),
+            out / "sft",
+            training=RewardConfig(
+                epochs=1.0 if full else 0.05,
+                batch_size=32,
+                optim=optim(1e-3, schedule="linear", final_fraction=0.0),
+            ),
+        ),
+        PPOStage(
+            folder("ppo"),
+            PolicyOptions(out / "sft", reward=str(out / "reward")),
+            value_from="reward",
+            training=PPOConfig(
+                steps=40 if full else 2,
+                batch_size=64 if full else 8,
+                epochs=2,
+                minibatches=2,
+                max_new_tokens=answers,
+                optim=OptimConfig(
+                    learning_rate=5e-4,
+                    eps=1e-5,
+                    weight_decay=0.0,
+                    warmup_steps=2,
+                    schedule="linear",
+                    final_fraction=0.0,
+                ),
+            ),
+        ),
+        held_out_prompts=400 if full else 40,
+    )
+
+
+def run_quickstart(quickstart: Quickstart) -> dict[str, Any]:
+    """Runs the road and returns its summary, which is also in DIR/summary.json."""
+    prepare_folder(quickstart)
+    stages = plan(quickstart)
+    clock = Clock(quickstart.out / "seconds.json")
+    if not (quickstart.out / "tokenizer" / "tokenizer.json").exists():
+        clock.time("tokenizer", lambda: run_tokenizer(stages.tokenizer))
+    clock.time("pretrain", lambda: run_pretrain(stages.pretrain))
+    clock.time("sft", lambda: run_sft(stages.sft))
+    clock.time("reward", lambda: run_reward(stages.reward))
+    clock.time("ppo", lambda: run_ppo(stages.ppo))
+    summary = clock.time("evaluation", lambda: evaluate_road(quickstart, stages))
+    summary = {"seconds": clock.seconds(), "peak_rss_mib": peak_rss_mib(), **summary}
+    write_json(quickstart.out / "summary.json", summary)
+    write_quickstart_report(quickstart.out, summary)
+    print("\n" + console_story(summary, quickstart.out))
+    return summary
+
+
+def evaluate_road(quickstart: Quickstart, stages: Plan) -> dict[str, Any]:
+    """Everything of the summary but the seconds: the three models' answers to held-out prompts, and the judge's record."""
+    out, device = quickstart.out, pick(quickstart.device)
+    folders = {"base": out / "pretrain", "sft": out / "sft", "ppo": out / "ppo"}
+    models = {name: load_gpt(folder, device) for name, folder in folders.items()}
+    reference, tokenizer = models["sft"]
+    prompts, _ = read_prompts([shipped_path("prompts_held_out.jsonl")])
+    sampling = SamplingConfig(max_new_tokens=stages.ppo.training.max_new_tokens)
+    answers = {
+        name: answer_prompts(
+            model, reference, tokenizer, prompts[: stages.held_out_prompts], reward_parts, sampling, quickstart.seed
+        )
+        for name, (model, _) in models.items()
+    }
+    texts = {name: answers[name].text_summary() for name in MODELS}
+    last = read_json_lines_end(out / "pretrain" / "metrics.jsonl")
+    return {
+        "scale": quickstart.scale,
+        "seed": quickstart.seed,
+        "parameters": sum(parameter.numel() for parameter in reference.parameters()),
+        "pretrain": {"val_bits_per_byte": last["val_bits_per_byte"]},
+        "reward_model": {**read_json(out / "reward" / "evaluation.json"), **best_possible()},
+        "true_reward": {name: answers[name].reward_summary() for name in MODELS},
+        "win_rate_ppo_vs_sft": win_rate(answers["ppo"].rewards, answers["sft"].rewards).as_dict(),
+        **{key: {name: texts[name][key] for name in MODELS} for key in texts["sft"]},
+        "samples": side_by_side(answers),
+    }
+
+
+def best_possible() -> dict[str, float]:
+    """How often a judge who knew the true reward would agree with the annotators' held-out choices; ties count half."""
+    pairs, _ = read_preferences([shipped_path("preferences_held_out.jsonl")])
+    prompts = [pair.prompt[0].content for pair in pairs]
+    chosen = true_reward(prompts, [pair.chosen for pair in pairs])
+    rejected = true_reward(prompts, [pair.rejected for pair in pairs])
+    return {"best_possible_accuracy": win_rate(chosen, rejected).mean}
+
+
+def side_by_side(answers: dict[str, Answers]) -> list[dict[str, Any]]:
+    """The same prompts with every model's answer and its true reward: the first of the file, not the best."""
+    rows = []
+    for i, prompt in enumerate(answers["sft"].prompts[:SHOWN_SAMPLES]):
+        row: dict[str, Any] = {"prompt": prompt}
+        for name in MODELS:
+            row[name] = {"text": answers[name].responses[i], "true_reward": answers[name].rewards[i]}
+        rows.append(row)
+    return rows
+
+
+def prepare_folder(quickstart: Quickstart) -> None:
+    """Makes DIR, or opens it to go on. Raises UserError if something is there and neither flag says what to do."""
+    out = quickstart.out
+    if quickstart.resume and quickstart.overwrite:
+        raise UserError("--resume and --overwrite contradict each other", fix="give one of them")
+    if out.exists() and not out.is_dir():
+        raise UserError("the folder to write to is a file", where=str(out), fix="choose another --out")
+    if out.exists() and any(out.iterdir()):
+        ours = (out / "quickstart.json").is_file()
+        if not ours:
+            raise UserError("the folder holds something else; it is left as it is", where=str(out), fix="another --out")
+        if quickstart.overwrite:
+            move_aside(out)
+        elif not quickstart.resume:
+            raise UserError(
+                "the folder already holds a quickstart",
+                where=str(out),
+                fix="--resume to go on with it, --overwrite to move it aside and start afresh, or another --out",
+            )
+    out.mkdir(parents=True, exist_ok=True)
+    described = {"scale": quickstart.scale, "seed": quickstart.seed}
+    if (out / "quickstart.json").is_file() and read_json(out / "quickstart.json") != described:
+        raise UserError(
+            "the quickstart in this folder was started with other settings",
+            where=str(out / "quickstart.json"),
+            found=str(read_json(out / "quickstart.json")),
+            expected=str(described),
+            fix="repeat its settings, or choose another --out",
+        )
+    write_json(out / "quickstart.json", described)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Seconds per stage, kept in a file, so that a road walked in several sittings still knows its length."""
+
+    path: Path
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds by stage so far, and their total."""
+        known = read_json(self.path) if self.path.is_file() else {}
+        return {**known, "total": sum(known.values())}
+
+    def time(self, name: str, stage: Callable[[], Any]) -> Any:
+        """Runs a stage and adds its seconds to the file, also when it is stopped half-way."""
+        print(f"\n== {name} ==", flush=True)
+        started = time.perf_counter()
+        try:
+            return stage()
+        finally:
+            known = read_json(self.path) if self.path.is_file() else {}
+            known[name] = known.get(name, 0.0) + time.perf_counter() - started
+            write_json(self.path, known)
+
+
+def read_json_lines_end(path: Path) -> dict[str, Any]:
+    """The last row of a metrics file."""
+    import json
+
+    return dict(json.loads(path.read_text(encoding="utf-8").splitlines()[-1]))
+
+
+def peak_rss_mib() -> float:
+    """The most memory this process has held, in MiB; 0.0 on systems that do not tell (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return 0.0
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kibibytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
