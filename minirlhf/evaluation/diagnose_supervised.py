@@ -34,7 +34,7 @@ def _diverged(loss: Series) -> Finding | None:
     means = smooth(loss).values
     best, end = float(means.min()), float(means[-1])
     gained = max(float(loss.values[0]) - best, 0.0)
-    if end - best <= max(0.5 * gained, 0.1, 3 * loss.noise):
+    if end - best <= max(0.2 * gained, 0.1, 3 * loss.noise):
         return None
     return Finding(
         "critical",
@@ -93,8 +93,8 @@ def _still_falling(loss: Series) -> Finding | None:
         return None
     means = smooth(loss, 9).values
     total, last_third = means[0] - means[-1], means[5] - means[-1]
-    # a straight line loses 0.5 of its fall between the middle stretch and the end, a settled curve next to nothing
-    if total < 0.02 * abs(means[0]) or total < 4 * loss.noise or last_third < 0.42 * total:
+    # a straight line takes 3/8 of its fall from stretch 5 to the end at 8, a curve that settles next to nothing
+    if total <= max(0.02 * abs(means[0]), 4 * loss.noise) or last_third < 0.3 * total:
         return None
     return Finding(
         "hint",

@@ -37,7 +37,8 @@ def wilson_interval(successes: float, n: int, z: float = Z_95) -> tuple[float, f
     share = successes / n
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half_width = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return max(0.0, float(centre - half_width)), min(1.0, float(centre + half_width))
+    # rounding must not push an end past the share itself: 0 of n has the low end 0, not 1e-18
+    return min(share, max(0.0, float(centre - half_width))), max(share, min(1.0, float(centre + half_width)))
 
 
 def share(successes: float, n: int) -> Estimate:

@@ -71,7 +71,7 @@ def test_what_is_not_counted_does_not_matter():
     padded = torch.cat([batch.ids, torch.randint(256, (5, 4))], dim=1)
     wider = TokenBatch(padded, torch.cat([batch.loss_mask, torch.zeros(5, 4, dtype=torch.bool)], dim=1))
     assert_allclose(validation_loss(model, [wider]), validation_loss(model, [batch]), rtol=1e-12)
-    with pytest.raises(ValueError, match="counts? no target"):
+    with pytest.raises(ValueError, match="no target"):
         validation_loss(model, [TokenBatch(batch.ids, torch.zeros_like(batch.loss_mask))])
 
 
