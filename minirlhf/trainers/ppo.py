@@ -220,7 +220,7 @@ def ppo_backward(
             policy, part.ids, part.attention_mask, mask.shape[1], config.temperature
         )  # [b R] nats
         values = response_values(value_model, part.ids, part.attention_mask, mask.shape[1])  # [b R] reward units
-        check_finite(log_probs=log_probs[mask], values=values[mask])
+        check_finite(log_probs=log_probs[mask], old_log_probs=part.old_log_probs[mask], values=values[mask])
         policy_loss = ppo_policy_loss(log_probs, part.old_log_probs, part.advantages, mask, config.clip_range, tokens)
         value_loss = clipped_value_loss(values, part.old_values, part.returns, mask, config.value_clip_range, tokens)
         entropy = masked_mean(entropies, mask, tokens)
@@ -231,4 +231,6 @@ def ppo_backward(
         old.append(part.old_log_probs[mask])
     moved = (torch.cat(new), torch.cat(old), torch.ones_like(torch.cat(old), dtype=torch.bool))  # [tokens] each
     too_far = config.max_ratio is not None and ratio_too_large(*moved, config.max_ratio)
+    if not too_far:
+        check_finite(**{name: torch.tensor(loss) for name, loss in losses.items()})
     return losses | ppo_diagnostics(*moved, config.clip_range), too_far

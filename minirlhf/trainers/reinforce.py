@@ -187,7 +187,7 @@ def reinforce_backward(policy: GPT, experience: Experience, config: ReinforceCon
     """The loss over all rows and, added to .grad, its gradient; no step. Returns the metrics of the update.
 
     The loss is a mean over the response tokens of all the rows, so the split into micro-batches changes nothing.
-    Raises NonFiniteError if a log-prob is not finite.
+    Raises NonFiniteError naming the first tensor that is not finite.
     """
     tokens = int(experience.response_mask.sum())
     losses = {"policy_loss": 0.0, "entropy_nats_per_token": 0.0}
@@ -208,5 +208,6 @@ def reinforce_backward(policy: GPT, experience: Experience, config: ReinforceCon
         new.append(log_probs.detach()[mask])
         old.append(part.old_log_probs[mask])
     moved = (torch.cat(new), torch.cat(old), torch.ones_like(torch.cat(old), dtype=torch.bool))  # [tokens] each
+    check_finite(**{name: torch.tensor(loss) for name, loss in losses.items()})
     foreseen = explained_variance(experience.old_values, experience.returns, experience.response_mask)
     return losses | ppo_diagnostics(*moved) | {"value_loss": 0.0, "explained_variance": foreseen.item()}

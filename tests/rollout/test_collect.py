@@ -1,6 +1,7 @@
 """A rollout holds facts: the right tokens, the right log-probs, the score of the text that counts, and no graph."""
 
 import dataclasses
+from itertools import chain
 
 import pytest
 import torch
@@ -94,7 +95,7 @@ def test_what_stands_behind_the_first_stop_token_changes_nothing(rows, data):
     kept = [row[: row.index(END) + 1] if END in row else row for row in rows]
     assert cut.response_mask.sum(dim=1).tolist() == list(map(len, kept))
     assert cut.ended.tolist() == [END in row for row in rows]
-    assert cut.ids[:, 2:][cut.response_mask].tolist() == sum(kept, [])
+    assert cut.ids[:, 2:][cut.response_mask].tolist() == list(chain.from_iterable(kept))
     assert (cut.ids[:, 2:][~cut.response_mask] == PAD).all()
     assert (cut.log_probs[~cut.response_mask] == 0).all()
     assert cut.response_mask.shape[1] == max(map(len, kept))

@@ -1,6 +1,7 @@
 """The metrics of a rollout, against sums written out by hand."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -39,7 +40,7 @@ def test_distinct_bigrams_counts_pairs_inside_answers_only():
     pairs = []
     for ids, mask in zip(rollout.ids[:, -rollout.response_mask.shape[1] :], rollout.response_mask, strict=True):
         tokens = ids[mask].tolist()
-        pairs += zip(tokens, tokens[1:], strict=False)
+        pairs += pairwise(tokens)
     assert distinct_bigrams(rollout) == len(set(pairs)) / len(pairs)
     same = rollout.ids.clone()
     same[:, -rollout.response_mask.shape[1] :] = 65
