@@ -56,15 +56,14 @@ def compile_pattern(name: str) -> "regex.Pattern[str]":
 def split_settled(pattern: "regex.Pattern[str]", text: str) -> tuple[list[str], str]:
     """The pre-tokens of text that no continuation of it can change, and the rest of the text.
 
-    A pre-token is settled once two more characters lie after it, white space at the end of the text not counted.
-    For then everything that decided about it has been seen: a contraction looks at three characters from its first;
-    a run of letters, digits or signs at the character after the run; a stretch of white space at the
-    character after the stretch, and that is there because something else than white space follows.
+    A pre-token is settled once two more characters lie after it, for then everything that decided about it has been
+    seen: a contraction looks at three characters from its first; a run of letters, digits or signs looks at the
+    character after the run; a stretch of white space looks at the character after the stretch, and that one is there,
+    because white space at the very end is taken as one pre-token, with nothing after it.
     """
     pre_tokens = pattern.findall(text)
-    settled_end = len(text.rstrip()) - 2  # str.rstrip knows every character that \s knows
     end = len(text)
-    while pre_tokens and end > settled_end:
+    while pre_tokens and end > len(text) - 2:
         end -= len(pre_tokens.pop())
     return pre_tokens, text[end:]
 

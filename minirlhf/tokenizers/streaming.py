@@ -25,6 +25,4 @@ class StreamDecoder:
 
     def flush(self) -> str:
         """What was held back, as U+FFFD; afterwards the decoder is as new."""
-        rest = self.decoder.decode(b"", final=True)
-        self.decoder.reset()
-        return rest
+        return self.decoder.decode(b"", final=True)

@@ -16,6 +16,7 @@ TOKENIZERS = {
     "gpt4": train_bpe([ENGLISH], 300),
     "gpt2": train_bpe([ENGLISH], 300, "gpt2"),
     "bytes": byte_tokenizer(),
+    "bytes backwards": build_tokenizer((), "bytes", range(255, -1, -1)),
     "bytes in another order": build_tokenizer([(255, 3)], "gpt2", range(255, -1, -1), ["<|other|>", *CONTROL_TOKENS]),
 }
 every = pytest.mark.parametrize("tokenizer", TOKENIZERS.values(), ids=TOKENIZERS.keys())

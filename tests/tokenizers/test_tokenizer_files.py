@@ -121,16 +121,17 @@ def test_missing_file(tmp_path):
         load_tokenizer(tmp_path / "nothing.json")
 
 
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
 @pytest.mark.parametrize("save", [save_tokenizer, export_hugging_face])
-def test_full_disk_leaves_the_old_file_whole(save, tmp_path, monkeypatch):
+def test_full_disk_leaves_the_old_file_whole(save, failing, tmp_path, monkeypatch):
     path = tmp_path / "tokenizer.json"
     save(byte_tokenizer(), path)
     before = path.read_bytes()
 
-    def no_room(_descriptor):
+    def no_room(*_arguments):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", no_room)
+    monkeypatch.setattr(os, failing, no_room)
     with pytest.raises(UserError, match="No space left") as caught:
         save(TRAINED, path)
     assert caught.value.where == str(path)
@@ -207,9 +208,11 @@ def test_import_of_files_that_do_not_belong_together(tmp_path):
     with pytest.raises(UserError, match="does not fit the vocabulary") as caught:
         import_gpt2(vocab, merges)
     assert caught.value.where == f"{merges}:1" and "256" in caught.value.expected
-    merges.write_text("\n".join([*lines, "a  b"]), encoding="utf-8")
-    with pytest.raises(UserError, match="does not fit the vocabulary"):
-        import_gpt2(vocab, merges)
+    for line in ("a  b", "a b", "#version: 0.2"):
+        merges.write_text("\n".join([*lines, line]), encoding="utf-8")
+        with pytest.raises(UserError, match="does not fit the vocabulary") as caught:
+            import_gpt2(vocab, merges)
+        assert caught.value.where == f"{merges}:5"
 
 
 @pytest.mark.parametrize(
