@@ -101,7 +101,7 @@ def checkpoint_exists(folder: str | Path) -> bool:
 def find_checkpoint(folder: Path) -> Path:
     """The folder that holds the files: a run's checkpoint/, `folder` itself, or what a killed save moved aside."""
     for place in (current_folder(folder / "checkpoint"), current_folder(folder)):
-        if place is not None and ((place / WEIGHTS).exists() or place.name != folder.name):
+        if place is not None and (place / WEIGHTS).is_file():
             return place
     exists = folder.exists()
     raise UserError(

@@ -1,0 +1,135 @@
+"""The transformers library's config.json for GPT-2 and Llama, to and from ours."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from minirlhf.errors import UserError
+from minirlhf.models.gpt import GPTConfig
+
+GPT2_SHAPE = {"positions": "learned", "norm": "layer", "mlp": "gelu"}
+LLAMA_SHAPE = {"positions": "rope", "norm": "rms", "mlp": "swiglu"}
+
+
+def is_llama(config: GPTConfig) -> bool:
+    """Llama-shaped (True) or GPT-2-shaped (False)? Raises UserError for a mixture, which transformers does not know."""
+    shape = {name: getattr(config, name) for name in GPT2_SHAPE}
+    if shape == LLAMA_SHAPE:
+        return True
+    if shape == GPT2_SHAPE and config.key_value_heads == config.heads:
+        return False
+    raise UserError(
+        "transformers has no model of this shape",
+        found=", ".join(f"{name} = {value}" for name, value in {**shape, "kv_heads": config.key_value_heads}.items()),
+        expected=f"{tuple(GPT2_SHAPE.values())} with kv_heads = heads, or {tuple(LLAMA_SHAPE.values())}",
+    )
+
+
+def to_gpt2(config: GPTConfig) -> dict[str, Any]:
+    """config.json for GPT2LMHeadModel."""
+    return {
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        "vocab_size": config.vocab_size,
+        "n_positions": config.context,
+        "n_embd": config.width,
+        "n_layer": config.layers,
+        "n_head": config.heads,
+        "n_inner": config.hidden_width,
+        "activation_function": "gelu_new",  # the tanh form
+        "layer_norm_epsilon": config.norm_eps,
+        "embd_pdrop": config.dropout,
+        "resid_pdrop": config.dropout,
+        "attn_pdrop": 0.0,
+        "tie_word_embeddings": config.tie_embeddings,
+    }
+
+
+def to_llama(config: GPTConfig) -> dict[str, Any]:
+    """config.json for LlamaForCausalLM."""
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": config.vocab_size,
+        "max_position_embeddings": config.context,
+        "hidden_size": config.width,
+        "intermediate_size": config.hidden_width,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.heads,
+        "num_key_value_heads": config.key_value_heads,
+        "head_dim": config.head_width,
+        "hidden_act": "silu",
+        "rms_norm_eps": config.norm_eps,
+        "rope_theta": config.rope_base,  # transformers up to 4; from 5 on it reads the next line
+        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_base},
+        "attention_bias": config.bias,
+        "mlp_bias": config.bias,
+        "tie_word_embeddings": config.tie_embeddings,
+    }
+
+
+def from_gpt2(path: Path, described: Mapping[str, Any]) -> GPTConfig:
+    """Raises UserError for a field that is missing and for an option that our decoder does not have."""
+    _require(path, described, "activation_function", "gelu_new", ("gelu_new", "gelu_pytorch_tanh"))
+    _require(path, described, "scale_attn_weights", True, (True,))
+    _require(path, described, "scale_attn_by_inverse_layer_idx", False, (False,))
+    return GPTConfig(
+        vocab_size=_field(path, described, "vocab_size"),
+        context=_field(path, described, "n_positions"),
+        layers=_field(path, described, "n_layer"),
+        heads=_field(path, described, "n_head"),
+        width=_field(path, described, "n_embd"),
+        mlp_width=described.get("n_inner"),
+        tie_embeddings=bool(described.get("tie_word_embeddings", True)),
+        norm_eps=float(described.get("layer_norm_epsilon", 1e-5)),
+    )
+
+
+def from_llama(path: Path, described: Mapping[str, Any]) -> GPTConfig:
+    """Raises UserError for a field that is missing and for an option that our decoder does not have."""
+    rope = described.get("rope_parameters") or described.get("rope_scaling") or {}
+    _require(path, rope, "rope_type", rope.get("type", "default"), ("default",))
+    _require(path, described, "hidden_act", "silu", ("silu",))
+    width, heads = _field(path, described, "hidden_size"), _field(path, described, "num_attention_heads")
+    bias = bool(described.get("attention_bias", False))
+    _require(path, described, "head_dim", None, (None, width // heads))
+    _require(path, described, "mlp_bias", bias, (bias,))
+    return GPTConfig(
+        vocab_size=_field(path, described, "vocab_size"),
+        context=_field(path, described, "max_position_embeddings"),
+        layers=_field(path, described, "num_hidden_layers"),
+        heads=heads,
+        kv_heads=described.get("num_key_value_heads"),
+        width=width,
+        mlp_width=_field(path, described, "intermediate_size"),
+        positions="rope",
+        norm="rms",
+        mlp="swiglu",
+        bias=bias,
+        tie_embeddings=bool(described.get("tie_word_embeddings", False)),
+        rope_base=float(rope.get("rope_theta", described.get("rope_theta", 10000.0))),
+        norm_eps=float(described.get("rms_norm_eps", 1e-6)),
+    )
+
+
+def _field(path: Path, described: Mapping[str, Any], name: str) -> int:
+    value = described.get(name)
+    if type(value) is not int:
+        raise UserError(
+            "a size is missing",
+            where=f'{path}, field "{name}"',
+            found=repr(value),
+            expected="a number",
+        )
+    return value
+
+
+def _require(path: Path, described: Mapping[str, Any], name: str, default: Any, known: tuple[Any, ...]) -> None:
+    value = described.get(name, default)
+    if value not in known:
+        raise UserError(
+            "the model uses an option that our decoder does not have",
+            where=f'{path}, field "{name}"',
+            found=repr(value),
+            expected=" or ".join(repr(choice) for choice in known),
+        )
