@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from io import StringIO
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib import rc_context
@@ -20,6 +20,10 @@ from minirlhf.evaluation.metrics_file import Series
 
 COLOURS = {"base": "#9aa1ac", "sft": "#2563a8", "ppo": "#c2570c"}  # told apart in grey and by the colour-blind
 INK, LINES = "#1b1f24", ("#2563a8", "#c2570c", "#4d7c0f", "#7e3a93")
+# Left, bottom, width, height of the axes of a curve. Fixed, so that panels of one row line up, and because working it
+# out takes matplotlib longer than the drawing itself.
+PLACE = (0.15, 0.185, 0.83, 0.7)
+Layout = Literal["constrained", "none"]
 STYLE: dict[str, object] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -39,11 +43,13 @@ STYLE: dict[str, object] = {
 POINTS = 60  # a longer line is averaged in stretches, so that its trend is seen
 
 
-def draw(name: str, paint: Callable[[Figure], None], width: float = 4.6, height: float = 2.9) -> str:
+def draw(
+    name: str, paint: Callable[[Figure], None], width: float = 4.6, height: float = 2.9, layout: Layout = "constrained"
+) -> str:
     """One figure of width x height inches. name must be unique on its page: it salts the ids inside the SVG."""
     settings: Any = STYLE | {"svg.hashsalt": name}
     with rc_context(settings):
-        figure = Figure(figsize=(width, height), layout="constrained")
+        figure = Figure(figsize=(width, height), layout=layout)
         paint(figure)
         buffer = StringIO()
         FigureCanvasSVG(figure).print_svg(
@@ -63,15 +69,15 @@ def curves(name: str, lines: Mapping[str, Series], x_label: str = "step") -> str
     """Metrics over steps in one panel; long ones as the mean of stretches with a band from least to most."""
 
     def paint(figure: Figure) -> None:
-        axes = figure.add_subplot()
+        axes = figure.add_axes(PLACE)
         for (label, series), colour in zip(lines.items(), LINES, strict=False):
             _line(axes, series, label, colour)
         axes.set_xlabel(x_label)
         axes.margins(x=0.02)
         if len(lines) > 1:
-            figure.legend(loc="outside upper right", ncols=len(lines), fontsize=11, borderpad=0)
+            figure.legend(loc="upper right", ncols=len(lines), fontsize=11, borderpad=0.1)
 
-    return draw(name, paint)
+    return draw(name, paint, layout="none")
 
 
 def _line(axes: Axes, series: Series, label: str, colour: str) -> None:

@@ -43,8 +43,8 @@ def ppo(scorer=count_e, true_reward=None, **settings):
     optimizer = AdamW(actor_critic(policy, value_model).named_parameters(), config.optim)
     prompts = prompt_batch(("a", "bcd", "ef", "ghij", "k", "lm") * 4)
     return train_ppo(
-        policy, value_model, copy.deepcopy(policy), reward_fn_scorer(scorer), lambda step: prompts, TOKENIZER, optimizer,
-        config, 0, true_reward=reward_fn_scorer(true_reward) if true_reward else None,
+        policy, value_model, copy.deepcopy(policy), reward_fn_scorer(scorer), lambda step: prompts, TOKENIZER,
+        optimizer, config, 0, true_reward=reward_fn_scorer(true_reward) if true_reward else None,
     )  # fmt: skip
 
 
