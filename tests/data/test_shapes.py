@@ -258,3 +258,19 @@ def test_a_broken_record_is_refused_with_its_line_and_field(tmp_path, read, reco
     error = refused(read, path)
     assert error.where.startswith(f"{path}:{line}")
     assert words in str(error) and error.found and (error.fix or error.expected)
+
+
+def test_transcripts_that_part_before_the_last_answer_are_dropped_and_counted(tmp_path):
+    other = "\n\nHuman: Hi\n\nAssistant: No\n\nHuman: Bye\n\nAssistant: What"
+    records = [
+        {"chosen": HH + "So long", "rejected": other},
+        {"chosen": HH + "So long", "rejected": HH + "What\n\nHuman: Why"},
+        {"chosen": HH + "So long", "rejected": HH + "What"},
+    ]
+    path = write(tmp_path, *records)
+    pairs, report = read_preferences(path)
+    assert [pair.source for pair in pairs] == [f"{path}:3"]
+    assert report.dropped == {
+        "the conversations differ before the last answer": 1,
+        "a conversation that does not end with an answer": 1,
+    }
