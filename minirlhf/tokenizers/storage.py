@@ -98,12 +98,13 @@ def import_gpt2(vocab_path: str | Path, merges_path: str | Path) -> Tokenizer:
             continue
         parts = line.rstrip("\r").split(" ")
         expected_id = 256 + len(merges)
-        if len(parts) != 2 or any(part not in vocab for part in parts) or vocab.get("".join(parts)) != expected_id:
+        known = all(vocab.get(part, expected_id) < expected_id for part in parts)
+        if len(parts) != 2 or not known or vocab.get("".join(parts)) != expected_id:
             raise UserError(
                 "a merge does not fit the vocabulary",
                 where=f"{merges_path}:{number}",
                 found=f"{line[:100]!r}, which vocab.json gives the id {vocab.get(''.join(parts), 'none')}",
-                expected=f"two tokens of {vocab_path.name} that together have the id {expected_id}",
+                expected=f"two tokens of {vocab_path.name} with smaller ids that together have the id {expected_id}",
                 fix="check that the two files belong together",
             )
         merges.append((vocab[parts[0]], vocab[parts[1]]))

@@ -232,6 +232,16 @@ def test_import_of_another_vocabulary(change, tmp_path):
     assert caught.value.where == str(vocab)
 
 
+def test_import_of_a_merge_that_needs_a_later_one(tmp_path):
+    vocab, merges = write_gpt2(tmp_path, SHUFFLED)
+    change_json(vocab, lambda content: content.update(ab=257, abc=256))
+    lines = merges.read_text(encoding="utf-8").splitlines()
+    merges.write_text("\n".join([lines[1], lines[0], *lines[2:]]), encoding="utf-8")
+    with pytest.raises(UserError, match="does not fit the vocabulary") as caught:
+        import_gpt2(vocab, merges)
+    assert caught.value.where == f"{merges}:1"
+
+
 def test_import_with_a_hole_in_the_ids(tmp_path):
     vocab, merges = write_gpt2(tmp_path, SHUFFLED)
     change_json(vocab, lambda content: content.update({"<|endoftext|>": 999}))
