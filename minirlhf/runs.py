@@ -24,7 +24,7 @@ from torch import Tensor
 
 from minirlhf import __version__
 from minirlhf.errors import UserError
-from minirlhf.models.checkpoint import load_training_state
+from minirlhf.models.checkpoint import checkpoint_exists, load_training_state
 from minirlhf.records import Report
 from minirlhf.run_files import TEMPORARY_SUFFIX, append_row, cut_rows, flat, plain, read_json, write_json
 from minirlhf.run_progress import progress_display, stop_requests
@@ -151,7 +151,7 @@ def open_run(options: RunOptions, device: torch.device, command: str, settings: 
 def _continue(options: RunOptions, device: torch.device) -> Run:
     tensors: dict[str, Tensor] = {}
     state: dict[str, Any] = {"step": 0}
-    if (options.out / "checkpoint").exists():
+    if checkpoint_exists(options.out / "checkpoint"):
         tensors, state = load_training_state(options.out / "checkpoint")
     step = int(state["step"])
     rows = cut_rows(options.out / "metrics.jsonl", step)

@@ -157,8 +157,11 @@ def finish(run: Run, model: Any, tokenizer: Tokenizer, steps: int, next_command:
 
     The checkpoint that says "finished" comes last: a run that dies before it does all of this again when resumed.
     """
-    write_run_report(run.folder)
-    save_training(run, model, tokenizer, None, {"step": steps, "finished": True})
+    if run.finished:
+        print("the run was already finished; nothing was changed")
+    else:
+        write_run_report(run.folder)
+        save_training(run, model, tokenizer, None, {"step": steps, "finished": True})
     print(f"\nmodel    {run.checkpoint}")
     print(f"metrics  {run.folder / 'metrics.jsonl'}")
     print(f"report   {run.folder / 'report.html'}")

@@ -28,7 +28,8 @@ def run_ppo(stage: PPOStage) -> Path:
     check_folder(stage.run)
     config, seed = stage.training, stage.run.seed
     setup = prepare(stage.run, stage.policy, config.sampling, config.batch_size)
-    if stage.value_from == "reward" and setup.reward_model is None:
+    reward_model = setup.reward_model if stage.value_from == "reward" else None
+    if stage.value_from == "reward" and reward_model is None:
         raise UserError(
             "the critic cannot start from a reward function",
             found=f"--value-from reward with --reward {stage.policy.reward}",
@@ -36,8 +37,7 @@ def run_ppo(stage: PPOStage) -> Path:
         )
     run = open_run(stage.run, setup.device, "ppo", setup.settings | {"stage": stage})
     policy = restore_model(run, setup.policy)
-    from_reward = stage.value_from == "reward" and setup.reward_model is not None
-    value_model = ValueModel.from_trunk(setup.reward_model.trunk if from_reward else setup.reference)
+    value_model = ValueModel.from_trunk(setup.reference if reward_model is None else reward_model.trunk)
     kept = {k.removeprefix("value."): v for k, v in run.tensors.items() if k.startswith("value.")}
     if kept:
         value_model.load_state_dict(kept)

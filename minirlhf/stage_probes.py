@@ -12,7 +12,7 @@ from minirlhf.data.tokenize import prompt_ids_of
 from minirlhf.generation.generate import generate
 from minirlhf.generation.sampling import SamplingConfig
 from minirlhf.models.gpt import GPT
-from minirlhf.records import Conversation, Generation, Prompt, PromptBatch
+from minirlhf.records import Conversation, Generation, Prompt, PromptBatch, Turn
 from minirlhf.rollout.collect import response_texts
 from minirlhf.seeding import torch_generator
 from minirlhf.tokenizers.tokenizer import Tokenizer
@@ -27,7 +27,7 @@ def answer_length(context: int) -> int:
 
 def prompts_of(conversations: Sequence[Conversation]) -> list[Prompt]:
     """What comes before each conversation's first answer, every prompt once."""
-    prompts = {}
+    prompts: dict[tuple[Turn, ...], Prompt] = {}
     for conversation in conversations:
         first = next((i for i, turn in enumerate(conversation.turns) if turn.role == "assistant"), 0)
         if first:

@@ -102,12 +102,11 @@ def run_reward(stage: RewardStage) -> Path:
     if not run.finished:
         reports = train_reward(model, pairs_at, optimizer, config, steps, seed, run.start_step)
         drive(run, reports, steps, save, evaluate if held_out_pairs else None, None, show)
-    if not run.finished:
         normalise(model, trunk, tokenizer, [preference.prompt for preference in train], seed)
-    if held_out_pairs:
-        result = held_out_report()
-        write_json(run.folder / "evaluation.json", result.as_dict())
-        print(sentence(result))
+        if held_out_pairs:
+            result = held_out_report()
+            write_json(run.folder / "evaluation.json", result.as_dict())
+            print(sentence(result))
     finish(run, model, tokenizer, steps, f"minirlhf ppo --model {stage.model} --reward {run.folder} --out runs/ppo")
     return run.folder
 
