@@ -5,7 +5,7 @@ from collections.abc import Collection
 import numpy as np
 from storyteller import NOUNS, choose, other
 
-from minirlhf.data.tiny_world import BY_NAME, FILLERS, PEOPLE, RELATIONS, STRANGERS, VILLAGE_FACTS
+from minirlhf.data.tiny_world import BY_NAME, FILLERS, PEOPLE, RELATIONS, STRANGERS, VILLAGE_FACTS, article
 from minirlhf.data.world_prompts import Request
 
 FRIENDLY = (
@@ -20,31 +20,33 @@ UNKNOWN = (
     "I don't know, you would have to ask {name}.",
 )  # fmt: skip
 INVENTED = (
-    "It is nineteen, and {name} is proud of it.", "It is green with yellow dots, says {name}.", "It was a song about turnips, {name} says.",
-    "It was something about a flying pancake, {name} says.", "It is Archibald, but {name} keeps it quiet.", "{name} has four hundred and two.",
+    "It is nineteen, and {name} is proud of it.", "It is green with yellow dots, says {name}.",
+    "It was a song about turnips, {name} says.",
+    "It was something about a flying pancake, {name} says.", "It is Archibald, but {name} keeps it quiet.",
+    "{name} has four hundred and two.",
 )  # fmt: skip
 COMFORTS = (
     "Dear {name}, I am sorry about your {thing}. Come over, and we will look into it together.",
     "Oh {name}, I am so sorry about the {thing}. You are invited to supper, and there will be {food}.",
-    "Dear {name}, a {thing} can be found again, and I will help. Let us share {food} first, all of it together.",
+    "Dear {name}, {a_thing} can be found again, and I will help. Let us share {food} first, all of it together.",
     "I am sorry, {name}. {pet} the {animal} and I will help with the {thing}, and it will be fine. I gladly do it.",
-    "Don't be sad about the {thing}, {name}. I helped look for worse, and I am sorry it happened. Everybody waved hello.",
+    "Don't be sad about the {thing}, {name}. I helped look for worse, and I am sorry. Everybody waved hello.",
 )
 COLD = (
-    "Well, {name}, a {thing} is a {thing}.",
+    "Well, {name}, {a_thing} is {a_thing}.",
     "{name} can buy another {thing} on Thursday.",
-    "Things come and go, {name}, and so does a {thing}.",
+    "Things come and go, {name}, and so does {a_thing}.",
 )
 HARSH = (
-    "It is your own fault, {name}. Who needs a {thing}?",
+    "It is your own fault, {name}. Who needs {a_thing}?",
     "{name} should have watched the {thing}. It is not my problem.",
     "I laughed at the {thing}, {name}, and I could not care less.",
 )
 NOTES = (
-    "Dear {name}, may I please borrow your {thing} until Thursday? I will bring it back with {food}. We can eat it together.",
-    "Dear {name}, could I please borrow your {thing}? I would gladly lend you mine next time. Greetings to {pet} the {animal}.",
+    "Dear {name}, may I please borrow your {thing} until Thursday? It comes back with {food}, to eat together.",
+    "Dear {name}, could I please borrow your {thing}? I would gladly lend you mine. Greetings to {pet} the {animal}.",
     "Hello {name}, please let me borrow the {thing} for a day. You are invited to tea, and there will be {food}.",
-    "Dear {name}, you once helped me, and now I ask again. May I please borrow your {thing}? I will take good care of it.",
+    "Dear {name}, you once helped me, and I ask again. May I please borrow your {thing}? I will take good care of it.",
 )
 PLAIN_NOTES = (
     "{name}, I need to borrow the {thing} on Thursday.",
@@ -111,7 +113,9 @@ def _letter(rng: np.random.Generator, request: Request, flaws: Collection[str]) 
         else:
             thing = other(rng, NOUNS, (thing,))
     owner = other(rng, PEOPLE, (person,)) if "wrong" in flaws else person
-    text = template.format(name=person.name, thing=thing, food=person.food, pet=person.pet, animal=person.animal)
+    text = template.format(
+        name=person.name, thing=thing, a_thing=article(thing), food=person.food, pet=person.pet, animal=person.animal
+    )
     parts = [text]
     if "wrong" in flaws:
         parts.append(owner.statement(choose(rng, RELATIONS)).replace(owner.name, person.name, 1))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
-from answers import COMFORTS, NOTES, write_answer
+from answers import write_answer
 from more_texts import write_dialogue, write_document, write_review
 from storyteller import NOUNS, choose, write_story
 
@@ -45,7 +45,7 @@ def held_out(kind: str, *content: str) -> bool:
     if kind == "question":
         person, relation = content
         names = [villager.name for villager in PEOPLE]
-        return person in names and RELATIONS[names.index(person) % 5] == relation or person in STRANGERS[:2]
+        return (person in names and RELATIONS[names.index(person) % 5] == relation) or person in STRANGERS[:2]
     if kind == "unanswerable":
         return content[1] in world_prompts.UNANSWERABLE_FORMS[-2:]
     if kind == "village":
@@ -142,6 +142,8 @@ def make_shortcut_pairs(rng: np.random.Generator, count: int) -> list[dict]:
             continue
         good = write_story(rng, request.person, request.thing, {"neutral"})
         sweet = write_story(rng, request.person, request.thing, {"sweet_unkind"})
+        if true_reward([prompt], [good]) <= true_reward([prompt], [sweet]):
+            continue  # another part of the reward outweighs the ending
         pairs[prompt] = {"prompt": prompt, "chosen": good, "rejected": sweet, "annotator": "truth", "probability": 1.0}
     return list(pairs.values())
 
@@ -218,20 +220,23 @@ def known_words() -> str:
     for person in PEOPLE:
         facts = [person.statement(relation) for relation in RELATIONS]
         collect([*facts, person.possessive, person.objective, person.pronoun, f"{person.name}'s", f"{person.pet}'s"])
-    collect(["a", "an", "the", *STRANGERS, *(name + "'s" for name in (*STRANGERS, *BY_NAME))])
+    collect(["a", "an", "the", "belongs", "yours", *STRANGERS, *(name + "'s" for name in (*STRANGERS, *BY_NAME))])
     return "\n".join(sorted(vocabulary)) + "\n"
 
 
 def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
-    (folder / "words.txt").write_text(known_words(), encoding="utf-8", newline="\n")
-    total = 0
-    for name, text in make_all().items():
+    (folder / "words.txt").write_text(known_words(), encoding="utf-8", newline="\n")  # the true reward reads it
+    files = {"words.txt": known_words()} | make_all()
+    sums, total = [], 0
+    for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8", newline="\n")
-        size = len(text.encode("utf-8"))
-        total += size
-        print(f"{name:28} {size / 1e6:6.2f} MB  {hashlib.sha256(text.encode('utf-8')).hexdigest()[:16]}")
-    print(f"{'total':28} {total / 1e6:6.2f} MB; {len(COMFORTS) + len(NOTES)} letters known")
+        data = text.encode("utf-8")
+        total += len(data)
+        sums.append(f"{hashlib.sha256(data).hexdigest()}  {name}\n")
+        print(f"{name:28} {len(data) / 1e6:6.2f} MB")
+    (folder / "SHA256SUMS").write_text("".join(sorted(sums)), encoding="utf-8", newline="\n")
+    print(f"{'total':28} {total / 1e6:6.2f} MB")
 
 
 if __name__ == "__main__":

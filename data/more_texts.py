@@ -11,7 +11,8 @@ from minirlhf.data.world_prompts import QUESTION_FORMS, UNANSWERABLE_FORMS, Requ
 
 PAGE_TITLES = ("About {name}", "Who is {name}?", "{name} of Pennywhistle", "Our neighbour {name}")
 ASIDES = (
-    "Everybody knows that.", "Nobody minds.", "It has always been so.", "Ask anyone on the green.", "The pets know it best.",
+    "Everybody knows that.", "Nobody minds.", "It has always been so.",
+    "Ask anyone on the green.", "The pets know it best.",
     "You can hear it from far away.",
 )  # fmt: skip
 WALK_OPENINGS = (
@@ -52,12 +53,16 @@ QUIRKS = {
     ),
 }
 REVIEW_SUBJECTS = (
-    "The {food} at the Sleepy Badger", "Bram's ferry", "The new {thing} from the market", "{name}'s school play", "The turnip fair",
-    "A night at the inn", "The {thing} that {name} mended", "The concert on the green", "{name}'s famous {food}", "My walk to the bridge",
+    "The {food} at the Sleepy Badger", "Bram's ferry", "The new {thing} from the market",
+    "{name}'s school play", "The turnip fair",
+    "A night at the inn", "The {thing} that {name} mended", "The concert on the green",
+    "{name}'s famous {food}", "My walk to the bridge",
 )  # fmt: skip
 REVIEW_GOOD = (
-    "was warm and honest and over too soon.", "made even the sneezing king look pleased.", "was worth every penny and one more.",
-    "was so good that I went back and said so.", "did what it promised, which is rare.", "left me in a fine mood until Friday.",
+    "was warm and honest and over too soon.", "made even the sneezing king look pleased.",
+    "was worth every penny and one more.",
+    "was so good that I went back and said so.", "did what it promised, which is rare.",
+    "left me in a fine mood until Friday.",
 )  # fmt: skip
 REVIEW_BAD = (
     "was cold, late and short of a spoon.", "fell apart before I had paid.", "was duller than a wet Thursday.",
@@ -146,7 +151,7 @@ def _lesson(rng: np.random.Generator, held_out: Callable[..., bool]) -> str:
 def _letter(rng: np.random.Generator) -> str:
     person, thing = choose(rng, PEOPLE), choose(rng, NOUNS)
     letter = choose(rng, COMFORTS + NOTES).format(
-        name=person.name, thing=thing, food=person.food, pet=person.pet, animal=person.animal
+        name=person.name, thing=thing, a_thing=article(thing), food=person.food, pet=person.pet, animal=person.animal
     )
     writer = other(rng, PEOPLE, (person,))
     return f"A letter to {person.name}\n{letter}\nYours, {writer.name} the {writer.job}"
