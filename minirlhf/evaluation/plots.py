@@ -23,7 +23,7 @@ INK, LINES = "#1b1f24", ("#2563a8", "#c2570c", "#4d7c0f", "#7e3a93")
 # Left, bottom, width, height of the axes of a curve. Fixed, so that panels of one row line up, and because working it
 # out takes matplotlib longer than the drawing itself.
 PLACE = (0.15, 0.185, 0.83, 0.7)
-Layout = Literal["constrained", "none"]
+Layout = Literal["constrained"] | None
 STYLE: dict[str, object] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -77,7 +77,7 @@ def curves(name: str, lines: Mapping[str, Series], x_label: str = "step") -> str
         if len(lines) > 1:
             figure.legend(loc="upper right", ncols=len(lines), fontsize=11, borderpad=0.1)
 
-    return draw(name, paint, layout="none")
+    return draw(name, paint, layout=None)
 
 
 def _line(axes: Axes, series: Series, label: str, colour: str) -> None:

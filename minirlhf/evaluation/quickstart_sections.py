@@ -112,7 +112,7 @@ def answers_side_by_side(samples: Sequence[Mapping[str, Any]], first: int = 6) -
     """Held-out prompts with three answers each: the greatest gain from SFT to PPO first, the worst at the end."""
     if not samples:
         return []
-    ordered = sorted(samples, key=lambda s: s["sft"]["true_reward"] - s["ppo"]["true_reward"])
+    ordered = sorted(samples, key=_gain, reverse=True)
     head = ("Prompt", "Base", "SFT", "PPO")
     shown, rest = ordered[:first], ordered[first:]
     parts = [
@@ -125,6 +125,12 @@ def answers_side_by_side(samples: Sequence[Mapping[str, Any]], first: int = 6) -
         more = table(head, [_sample_row(sample) for sample in rest], "answers")
         parts.append(folded(f"{len(rest)} more, down to where PPO did worst", more))
     return parts
+
+
+def _gain(sample: Mapping[str, Any]) -> tuple[float, float]:
+    """From SFT to PPO; among equal gains the better answer comes first."""
+    after = sample["ppo"]["true_reward"]
+    return after - sample["sft"]["true_reward"], after
 
 
 def _sample_row(sample: Mapping[str, Any]) -> list[str]:
