@@ -14,11 +14,11 @@ right id, is merged. So the result depends on the counts alone and not on the or
 **Overlaps.** "aaa" holds the pair (a, a) twice, and both count; replacing goes from left to right, so it becomes
 "aa" + "a".
 
-**Why no token is ever learnt twice.** Suppose the bytes t become one token somewhere in the training text. Then no merge
-ever crossed the ends of that stretch, so what happened inside it depended on nothing outside: each merge
-replaces its pair everywhere and from left to right, and a run of equal ids that began before the stretch has
-used up whole pairs before it, or one would have crossed. So every stretch that becomes t goes through the same
-merges in the same order, the last of which is the one pair that makes t. It also follows that encode(t) is t's one id.
+**Why no token is ever learnt twice.** Suppose the bytes t become one token somewhere in the training text. Then no
+merge ever crossed the ends of that stretch, so what happened inside it depended on nothing outside: each merge
+replaces its pair everywhere and from left to right, and a run of equal ids that began before the stretch has used up
+whole pairs before it, or one would have crossed. So every stretch that becomes t goes through the same merges in the
+same order, the last of which is the one pair that makes t. It also follows that encode(t) is t's one id.
 
 **Cost.** With n ids and m merges, training and encoding take O(n m) steps. `tokenizers/bpe.py` keeps the
 counts up to date instead, `tokenizers/merges.py` keeps the possible merges in a heap, and both must give the same.
@@ -71,6 +71,4 @@ def encode(pre_token: bytes, merges: Sequence[Pair]) -> list[int]:
 
 def decode(ids: Iterable[int], merges: Sequence[Pair]) -> bytes:
     """The bytes of the ids: each id is a byte, or the two ids that were merged into it."""
-    return b"".join(
-        bytes([token_id]) if token_id < 256 else decode(merges[token_id - 256], merges) for token_id in ids
-    )
+    return b"".join(bytes([token_id]) if token_id < 256 else decode(merges[token_id - 256], merges) for token_id in ids)
