@@ -41,6 +41,7 @@ def test_the_tensor_that_is_not_finite_is_named():
     assert describe_non_finite([("good", good), ("scores", bad)]) == (
         "scores is not finite: 1 NaN and 2 infinite of 4 values"
     )
+    assert describe_non_finite([("values", bad[2:])]) == "values is not finite: 0 NaN and 2 infinite of 2 values"
     check_finite(good=good)
     with pytest.raises(NonFiniteError, match="scores is not finite"):
         check_finite(good=good, scores=bad)
