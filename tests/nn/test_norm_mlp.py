@@ -12,19 +12,9 @@ from minirlhf.nn.norm import LayerNorm, RMSNorm
 from minirlhf.reference import mlp as mlp_reference
 from minirlhf.reference import norm as norm_reference
 from minirlhf.reference.softmax import log_softmax, softmax, softmax_grad
+from minirlhf.testing.gradients import central_difference
 
 EXACT = {"rtol": 1e-10, "atol": 1e-12}
-
-
-def central_difference(f, x: np.ndarray, step: float = 1e-5) -> np.ndarray:
-    """∂f/∂x at every index, f scalar; its error is of the order step² (and rounding / step)."""
-    gradient = np.zeros_like(x)
-    for index in np.ndindex(*x.shape):
-        up, down = x.copy(), x.copy()
-        up[index] += step
-        down[index] -= step
-        gradient[index] = (f(up) - f(down)) / (2 * step)
-    return gradient
 
 
 def sizes():
