@@ -113,8 +113,6 @@ def to_device(batch: TokenBatch, device: torch.device) -> TokenBatch:
 
 def split_rows(rows: Sequence[Any], micro_batch_size: int | None) -> list[Sequence[Any]]:
     """A batch's rows in groups of at most micro_batch_size; all in one group for None."""
-    if micro_batch_size is not None and micro_batch_size < 1:
-        raise UserError("--micro-batch-size must be at least 1", found=str(micro_batch_size))
     size = micro_batch_size or max(len(rows), 1)
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 

@@ -33,7 +33,7 @@ def command(stage: str, data: Path, models: Path, out: Path) -> list[str]:
             str(data / "text.txt"),
             *SHAPE,
             "--steps",
-            "12",
+            "8",
             "--batch-size",
             "2",
             "--dropout",

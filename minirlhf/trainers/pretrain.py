@@ -7,6 +7,7 @@ next. Logging, evaluating, saving and stopping belong to whoever runs the loop.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 from time import perf_counter
 
 import torch
@@ -16,6 +17,7 @@ from minirlhf.objectives.cross_entropy import cross_entropy_sum
 from minirlhf.objectives.likelihood import sequence_log_probs
 from minirlhf.records import Report, TokenBatch
 from minirlhf.seeding import derive_seed
+from minirlhf.trainers.checks import check_settings
 from minirlhf.trainers.optim import AdamW, OptimConfig, guarded_step, learning_rate_at
 
 
@@ -27,6 +29,9 @@ class PretrainConfig:
     batch_size: int = 12  # windows per step
     micro_batch_size: int | None = None  # windows per forward pass, to save memory; None: the whole batch at once
     optim: OptimConfig = field(default_factory=OptimConfig)
+
+    def __post_init__(self) -> None:
+        check_settings(self, steps=(1, inf), batch_size=(1, inf), micro_batch_size=(1, inf))
 
 
 def train_pretrain(

@@ -6,7 +6,7 @@ memorises them (Huang et al. 2023, "The N Implementation Details of RLHF with PP
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from math import ceil
+from math import ceil, inf
 from time import perf_counter
 
 import torch
@@ -15,6 +15,7 @@ from minirlhf.models.heads import RewardModel
 from minirlhf.objectives.bradley_terry import bradley_terry
 from minirlhf.records import PreferenceBatch, Report
 from minirlhf.seeding import derive_seed
+from minirlhf.trainers.checks import check_settings
 from minirlhf.trainers.optim import AdamW, OptimConfig, guarded_step, learning_rate_at
 from minirlhf.trainers.pretrain import with_short_warmup
 
@@ -29,6 +30,9 @@ class RewardConfig:
     optim: OptimConfig = field(
         default_factory=lambda: OptimConfig(learning_rate=5e-4, warmup_steps=10, schedule="linear", final_fraction=0.0)
     )
+
+    def __post_init__(self) -> None:
+        check_settings(self, epochs=(1e-9, inf), batch_size=(1, inf), micro_batch_size=(1, inf))
 
     def steps(self, pairs: int) -> int:
         """Optimizer steps for so many pairs, at least one."""

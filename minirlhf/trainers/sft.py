@@ -6,13 +6,14 @@ each turn (so that the model learns to stop), and nothing of what the user said.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from math import ceil
+from math import ceil, inf
 
 import torch
 
 from minirlhf.models.gpt import GPT
 from minirlhf.records import Report, TokenBatch
 from minirlhf.seeding import derive_seed
+from minirlhf.trainers.checks import check_settings
 from minirlhf.trainers.optim import AdamW, OptimConfig, learning_rate_at
 from minirlhf.trainers.pretrain import likelihood_step, with_short_warmup
 
@@ -25,6 +26,9 @@ class SftConfig:
     batch_size: int = 16  # conversations per step
     micro_batch_size: int | None = None  # conversations per forward pass, to save memory; None: all at once
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(learning_rate=1e-3, warmup_steps=20))
+
+    def __post_init__(self) -> None:
+        check_settings(self, epochs=(1e-9, inf), batch_size=(1, inf), micro_batch_size=(1, inf))
 
     def steps(self, conversations: int) -> int:
         """Optimizer steps for so many conversations, at least one."""
