@@ -256,3 +256,11 @@ def test_a_figure_keeps_its_text_as_text_and_its_name_escaped():
     svg = plots.grouped_bars('a "name" <x>', {"50 $ & more": {"base": (1.0, (0.5, 1.5))}}, "<units> $", 2)
     text = "".join(Page(svg).text)
     assert "50 $ & more" in text and "<units> $" in text
+
+
+def test_a_whisker_shows_the_interval():
+    bars = [
+        plots.grouped_bars("same", {"kind": {"base": (1.0, interval)}}, "reward", 1)
+        for interval in ((0.5, 1.5), (0.9, 1.1), (0.9, 1.1))
+    ]
+    assert bars[0] != bars[1] and bars[1] == bars[2]
