@@ -46,8 +46,8 @@ class PPOConfig:
     """Passes over one rollout."""
     minibatches: int = 4
     """Optimizer steps per pass."""
-    micro_batch_size: int | None = None
-    """Answers per forward pass, to save memory; None: a whole minibatch (and, while collecting, a whole rollout)."""
+    micro_batch_size: int | None = 16
+    """Answers per forward pass, grouped by length: saves memory and padding; None: all that belong together."""
     max_new_tokens: int = 64
     """Longest answer, end token included."""
     temperature: float = 1.0

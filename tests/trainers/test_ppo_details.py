@@ -6,6 +6,7 @@ Large Language Models Part I".
 
 import dataclasses
 import math
+from typing import Literal
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch import nn
 
 from minirlhf.generation.generate import generate
 from minirlhf.generation.sampling import SamplingConfig
+from minirlhf.models.checkpoint import load_model, save_checkpoint
 from minirlhf.models.heads import RewardModel, ValueModel
 from minirlhf.objectives.advantages import gae
 from minirlhf.objectives.guards import NonFiniteError
@@ -25,6 +27,7 @@ from minirlhf.rollout.collect import cut_at_stop, penalise_missing_end, response
 from minirlhf.rollout.experience import estimate_advantages, token_rewards, values_after_cut
 from minirlhf.rollout.normalise import normalise_reward_model
 from minirlhf.rollout.scoring import reward_fn_scorer, reward_model_scorer
+from minirlhf.stage_ppo import PPOStage
 from minirlhf.tokenizers.chat import encode_conversation
 from minirlhf.tokenizers.tokenizer import END, PAD, Tokenizer
 from minirlhf.trainers.minibatches import shuffled_minibatches
@@ -300,6 +303,8 @@ def test_detail_16_values_are_0_before_the_first_step():
 
 
 def test_detail_17_every_network_starts_from_a_copy_of_a_named_one():
+    choices = {each.name: (each.type, each.default) for each in dataclasses.fields(PPOStage)}["value_from"]
+    assert choices == (Literal["policy", "reward"], "policy")  # stated, and chosen by a flag
     sft = tiny_gpt()
     reward_model = RewardModel.from_trunk(sft)
     for start, model in (
@@ -320,7 +325,7 @@ def test_detail_18_a_reward_model_sees_its_pairs_once_and_its_learning_rate_ends
     assert learning_rate_at(steps // 2, steps, config.optim) > 0
 
 
-def test_detail_19_gain_and_bias_bring_reference_samples_to_mean_0_and_std_1():
+def test_detail_19_gain_and_bias_bring_reference_samples_to_mean_0_and_std_1(tmp_path):
     reference, model, sampling = tiny_gpt(), tiny_reward_model(), SamplingConfig(6)
     generation = tiny_generation(seed=7)
     raw = model(generation.ids, generation.attention_mask)
@@ -334,9 +339,9 @@ def test_detail_19_gain_and_bias_bring_reference_samples_to_mean_0_and_std_1():
     assert abs(torch.cat(fresh).std().item() - 1) < 0.05
     after = model(generation.ids, generation.attention_mask)
     assert torch.equal(raw.argsort(), after.argsort())
-    restored = tiny_reward_model()
-    restored.load_state_dict(model.state_dict())  # gain and bias travel with the weights
-    assert torch.equal(restored(generation.ids, generation.attention_mask), after)
+    save_checkpoint(tmp_path / "reward", model, TOKENIZER)  # gain and bias travel with the weights
+    restored, _ = load_model(tmp_path / "reward")
+    close(restored(generation.ids, generation.attention_mask).double(), after.detach(), rtol=1e-4, atol=1e-4)
 
 
 def test_detail_20_gamma_is_1_lambda_0_95_and_gae_equals_a_double_loop():
