@@ -407,3 +407,34 @@ def test_minibatches_hold_every_row_once_per_epoch(rows, epochs, data):
 def test_fewer_rows_than_minibatches_are_refused():
     with pytest.raises(ValueError, match="3 rows cannot be split into 4 minibatches"):
         list(shuffled_minibatches(3, 1, 4, torch.Generator()))
+
+
+def test_each_minibatch_starts_without_gradients(monkeypatch):
+    real, seen = ppo_module.ppo_backward, []
+
+    def watched(policy, value_model, *rest):
+        seen.append(all(p.grad is None for p in actor_critic(policy, value_model).parameters()))
+        return real(policy, value_model, *rest)
+
+    monkeypatch.setattr(ppo_module, "ppo_backward", watched)
+    list(Run(changed(steps=2)).reports())
+    assert seen == [True] * 8
+
+
+def test_each_rollout_draws_and_shuffles_afresh(monkeypatch):
+    answers, orders = [], []
+    real = ppo_module.ppo_backward
+
+    def watched(policy, value_model, experience, rows, config):
+        orders.append(rows.tolist())
+        return real(policy, value_model, experience, rows, config)
+
+    def note(prompts, responses):
+        answers.append(responses)
+        return [0.0] * len(responses)
+
+    monkeypatch.setattr(ppo_module, "ppo_backward", watched)
+    still = dataclasses.replace(CONSTANT, learning_rate=0.0)
+    list(Run(changed(steps=2, optim=still), scorer=reward_fn_scorer(note)).reports())
+    assert answers[0] != answers[1]  # the same policy and the same prompts
+    assert orders[:4] != orders[4:]

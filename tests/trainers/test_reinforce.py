@@ -241,6 +241,23 @@ def test_the_reference_is_frozen_and_must_be_another_network():
         next(run.reports())
 
 
+def test_each_rollout_draws_afresh_and_each_step_starts_without_gradients():
+    answers = []
+
+    def note(prompts, responses):
+        answers.append(responses)
+        return [0.0] * len(responses)
+
+    still = dataclasses.replace(CONSTANT, learning_rate=0.0)
+    run = Run(changed(steps=2, kl_coef=0.0, optim=still), scorer=reward_fn_scorer(note))
+    list(run.reports())
+    assert answers[0] != answers[1]  # the same policy and the same prompts
+    scored = Run(changed(steps=1, optim=still))
+    for parameter in scored.policy.parameters():
+        parameter.grad = torch.full_like(parameter, 1e6)
+    assert next(scored.reports()).metrics["grad_norm"] < 1e3
+
+
 def test_two_ranks_draw_different_answers():
     def scores(rank):
         return next(Run().reports(rank=rank)).metrics["score_mean"]
