@@ -21,7 +21,7 @@ class LayerNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        normed = Standardise.apply(x, self.eps)
+        normed = Standardise.apply(x, self.eps) if torch.is_grad_enabled() else standardise(x, self.eps)[0]
         return normed * self.weight if self.bias is None else torch.addcmul(self.bias, normed, self.weight)
 
 
@@ -34,17 +34,29 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return Rescale.apply(x, self.eps) * self.weight
+        normed = Rescale.apply(x, self.eps) if torch.is_grad_enabled() else rescale(x, self.eps)[0]
+        return normed * self.weight
+
+
+def standardise(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """y = (x - mean) r, and r = 1 / √(variance + eps). [... D] -> [... D], [... 1]."""
+    centred = x - x.mean(dim=-1, keepdim=True)
+    r = (centred.square().mean(dim=-1, keepdim=True) + eps).rsqrt()
+    return centred * r, r
+
+
+def rescale(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """y = x r, and r = 1 / √(mean(x²) + eps). [... D] -> [... D], [... 1]."""
+    r = (x.square().mean(dim=-1, keepdim=True) + eps).rsqrt()
+    return x * r, r
 
 
 class Standardise(torch.autograd.Function):
-    """y = (x - mean) r with r = 1 / √(variance + eps); dx = r (dy - mean(dy) - y mean(dy y))."""
+    """standardise, with its gradient: dx = r (dy - mean(dy) - y mean(dy y))."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
-        centred = x - x.mean(dim=-1, keepdim=True)
-        r = (centred.square().mean(dim=-1, keepdim=True) + eps).rsqrt()
-        y = centred.mul_(r)
+        y, r = standardise(x, eps)
         ctx.save_for_backward(y, r)
         return y
 
@@ -56,12 +68,11 @@ class Standardise(torch.autograd.Function):
 
 
 class Rescale(torch.autograd.Function):
-    """y = x r with r = 1 / √(mean(x²) + eps); dx = r (dy - y mean(dy y))."""
+    """rescale, with its gradient: dx = r (dy - y mean(dy y))."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
-        r = (x.square().mean(dim=-1, keepdim=True) + eps).rsqrt()
-        y = x * r
+        y, r = rescale(x, eps)
         ctx.save_for_backward(y, r)
         return y
 

@@ -110,3 +110,11 @@ def test_the_cache_is_a_value():
     torch.testing.assert_close(seen[:, :, :4], k[1:, :, :4], rtol=0, atol=0)
     with pytest.raises(ValueError, match="do not fit"):
         left.reserve(3)
+
+
+def test_what_is_hidden_weighs_nothing_however_poorly_the_rest_matches():
+    """The visible key matches with -2e9 / √2, the hidden one with +2e9 / √2; the whole attention is the visible's."""
+    q = torch.tensor([[[[1e9, 1e9]]]], dtype=torch.float64)
+    k = torch.tensor([[[[-1.0, -1.0], [1.0, 1.0]]]], dtype=torch.float64)
+    v = torch.tensor([[[[2.0, 3.0], [5.0, 7.0]]]], dtype=torch.float64)
+    assert eager_attend(q, k, v, torch.tensor([[[[True, False]]]])).tolist() == [[[[2.0, 3.0]]]]
