@@ -145,7 +145,8 @@ def test_detail_05_one_temperature_for_rollout_old_new_and_reference(temperature
 
 def test_detail_06_dropout_is_off_in_rollout_and_update():
     run = Run(ONE_STEP, dropout=0.5)
-    run.policy.train()
+    for network in (run.policy, run.value_model, run.reference):
+        network.train()  # as a trainer before this one may have left it
     ids = junk_ids(n=12).reshape(2, 6)
     assert not torch.equal(run.policy(ids), run.policy(ids))  # dropout is really configured
     metrics = next(run.reports()).metrics
