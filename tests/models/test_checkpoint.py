@@ -3,7 +3,7 @@
 import errno
 import json
 import os
-import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -89,37 +89,39 @@ def test_training_state_comes_back_exactly_and_goes_when_not_given(tmp_path):
 
 
 class Killed(BaseException):
-    """Stands for kill -9: nothing after it runs, so the clean-up is taken out of the way too."""
+    """Stands for kill -9: from that moment on nothing reaches the disk, a clean-up neither."""
 
 
-def kill_at(monkeypatch, moment: int) -> None:
-    """The process dies right before its moment-th call that changes the disk."""
-    calls = iter(range(1000))
+class Killer:
+    """Python announces every open, rename, mkdir and remove to audit hooks; this one dies at the n-th."""
 
-    def dying(original):
-        def call(*args, **options):
-            if next(calls) >= moment:
+    events = frozenset(("open", "os.rename", "os.mkdir", "os.rmdir", "os.remove", "shutil.rmtree", "shutil.copyfile"))
+    left: int | None = None
+
+    def __call__(self, event: str, arguments: tuple) -> None:
+        if self.left is not None and event in self.events:
+            self.left -= 1
+            if self.left < 0:
                 raise Killed
-            return original(*args, **options)
 
-        return call
 
-    for owner, name in ((os, "replace"), (os, "fsync"), (Path, "mkdir"), (shutil, "rmtree")):
-        monkeypatch.setattr(owner, name, dying(getattr(owner, name)))
+KILLER = Killer()
+sys.addaudithook(KILLER)
 
 
 def test_killed_at_any_moment_the_old_or_the_new_one_loads(tmp_path):
     outcomes = []
-    for moment in range(40):
+    for moment in range(80):
         folder = tmp_path / str(moment) / "checkpoint"
         save(folder, 1)
-        with pytest.MonkeyPatch.context() as patch:
-            kill_at(patch, moment)
-            try:
-                save(folder, 2)
-                completed = True
-            except Killed:
-                completed = False
+        KILLER.left = moment
+        try:
+            save(folder, 2)
+            completed = True
+        except Killed:
+            completed = False
+        finally:
+            KILLER.left = None
         outcomes.append(saved_seed(folder))
         assert checkpoint_exists(folder)
         assert saved_seed(folder.parent) == outcomes[-1]
@@ -158,6 +160,23 @@ def test_disk_full(tmp_path, monkeypatch, file_number):
     assert "No space left" in error.value.found
     assert saved_seed(folder) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_the_new_folder_cannot_take_the_name(tmp_path, monkeypatch):
+    """As on Windows when another program holds a file open: the old one gets its name back."""
+    folder, original = tmp_path / "checkpoint", os.replace
+    save(folder, 1)
+
+    def stubborn(source, target):
+        if Path(source).name == ".checkpoint.writing":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        original(source, target)
+
+    monkeypatch.setattr(os, "replace", stubborn)
+    with pytest.raises(UserError, match="Permission denied"):
+        save(folder, 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+    assert saved_seed(folder) == 1
 
 
 def test_a_folder_that_cannot_be_written_to(tmp_path, monkeypatch):
