@@ -24,17 +24,17 @@ from minirlhf.seeding import numpy_generator
 SEED = 1
 # How often a demonstrator makes each mistake; independent of one another, tone aside.
 STORY_FLAWS = {
-    "wrong_hero": 0.08,
-    "wrong_thing": 0.18,
-    "misused": 0.15,
-    "false_fact": 0.18,
+    "wrong_hero": 0.06,
+    "wrong_thing": 0.14,
+    "misused": 0.10,
+    "false_fact": 0.12,
     "padded": 0.25,
     "repeated": 0.08,
     "cut": 0.05,
 }
-STORY_TONES = {"": 0.36, "neutral": 0.28, "unkind": 0.27, "sweet_unkind": 0.04, "gushing": 0.05}
-ANSWER_FLAWS = {"wrong": 0.25, "unknown": 0.12, "off": 0.10, "padded": 0.22, "repeated": 0.05}
-ANSWER_TONES = {"": 0.38, "neutral": 0.36, "unkind": 0.26}
+STORY_TONES = {"": 0.34, "neutral": 0.26, "unkind": 0.33, "sweet_unkind": 0.03, "gushing": 0.04}
+ANSWER_FLAWS = {"wrong": 0.18, "unknown": 0.10, "off": 0.10, "padded": 0.25, "repeated": 0.05}
+ANSWER_TONES = {"": 0.36, "neutral": 0.34, "unkind": 0.30}
 # Three simulated annotators: P(A preferred) = sigmoid((true reward of A - true reward of B) / temperature).
 ANNOTATORS = {"Agnes": 0.3, "Bertil": 0.6, "Cosmo": 1.2}
 LONG_WINDED_BONUS = 0.08  # reward units per word: the planted bias of the annotator "Prolix"
@@ -159,8 +159,8 @@ def make_all() -> dict[str, str]:
 
     draw = rng("stories")
     stories = "\n<|endoftext|>\n".join(write_document(draw, held_out) for _ in range(6200)) + "\n"
-    train_prompts = distinct_prompts(rng("prompts", "train"), 1800, False)
-    held_out_prompts = distinct_prompts(rng("prompts", "held out"), 400, True)
+    train_prompts = distinct_prompts(rng("prompts", "train"), 1200, False)
+    held_out_prompts = distinct_prompts(rng("prompts", "held out"), 300, True)
     draw = rng("instructions")
     demonstrations = [
         (prompt, demonstrate(draw, prompt)) for prompt in (choose(draw, train_prompts) for _ in range(4600))
@@ -177,7 +177,7 @@ def make_all() -> dict[str, str]:
         "preferences.jsonl": lines(pairs),
         "preferences_held_out.jsonl": lines(held_out_pairs),
         "preferences_long.jsonl": lines(long_pairs),
-        "preferences_shortcut.jsonl": lines(make_shortcut_pairs(rng("preferences", "shortcut"), 200)),
+        "preferences_shortcut.jsonl": lines(make_shortcut_pairs(rng("preferences", "shortcut"), 100)),
         "prompts_train.jsonl": lines({"prompt": prompt, "kind": parse_prompt(prompt).kind} for prompt in train_prompts),
         "prompts_held_out.jsonl": lines(
             {"prompt": prompt, "kind": parse_prompt(prompt).kind} for prompt in held_out_prompts

@@ -36,17 +36,8 @@ QUIRKS = {
         "Maud says good night to each radish by name.",
         "Lightning left for the gate last spring and is nearly there.",
     ),
-    "Osric": ("Osric plays so sadly that the rain stops to listen.", "Trumpet lives in the fiddle case and hums."),
-    "Ines": ("Ines cures most things with a chair and a question.", "Duchess lays one egg a day, on the doctor's hat."),
     "Piet": ("Piet builds chairs that nobody wants to leave.", "Sawdust tests every chair, twice."),
-    "Wanda": ("Wanda once wove a shawl as long as the bridge.", "Cloud looks at wool as one looks at family."),
-    "Barnaby": (
-        "Barnaby lights the lamps and wishes each one luck.",
-        "Ember rolls ahead of him like a small brown wheel.",
-    ),
     "Greta": ("Greta throws back every fish that looks surprised.", "Puddle steals the net and wears it."),
-    "Silas": ("Silas knows the name of every star but one.", "Later comes when called, later."),
-    "Juno": ("Juno stamps books so softly that they do not wake.", "Hush shouts the word silence all day long."),
     "Casper": (
         "Casper leaves a light on for guests who are late by years.",
         "Guest sleeps in the best room and never pays.",

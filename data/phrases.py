@@ -101,22 +101,6 @@ PLOTS: dict[str, tuple[tuple[str, str], ...]] = {
         ("A very large bull stood in {F}'s way and would not step aside.",
          "Boom went the drum, and the bull remembered something it had to do."),
     ),
-    "needle": (
-        ("The wind tore {F}'s only coat from collar to hem.",
-         "{H} took the needle and sewed the coat with tiny stitches."),
-        ("The ferry's sail ripped, and {F} could not cross.",
-         "With the needle {H} stitched the sail before the tide turned."),
-        ("{F}'s toy bear had lost an ear, though nobody was meant to know about the bear.",
-         "{H} sewed the ear on with the needle and told no one."),
-    ),
-    "mirror": (
-        ("{F}'s seedlings stood in the shade and would not grow.",
-         "{H} turned the mirror until the sun fell on every leaf."),
-        ("{Fpet} chased a moth and got stuck in a black cellar.",
-         "{H} sent the sun down the stairs with the mirror, and out came {Fpet}."),
-        ("{F} stood on the far hill and could not hear anyone shout.",
-         "{H} made the mirror sparkle, and {F} saw it and came home."),
-    ),
     "bell": (
         ("On a black night {F}'s boat could not find the shore.",
          "{H} rang the bell, and {F} steered toward the sound."),
@@ -133,22 +117,6 @@ PLOTS: dict[str, tuple[tuple[str, str], ...]] = {
         ("{Fpet} refused to walk another step.",
          "{H} wheeled {Fpet} up the hill in the wheelbarrow like a queen."),
     ),
-    "feather": (
-        ("{F} had not smiled since Tuesday.",
-         "{H} tickled {F} with the feather until {fhe} could not help it."),
-        ("{Fpet} had hiccups and nobody could sleep.",
-         "{H} tickled {Fpet} on the nose with the feather, and the hiccups stopped."),
-        ("{F} stood on the stage and forgot every word.",
-         "From behind the curtain {H} waved the feather, and {F} had to laugh and remembered."),
-    ),
-    "spoon": (
-        ("{F}'s soup for the feast tasted of nothing at all.",
-         "{H} stirred it with the spoon, added one onion, and it was perfect."),
-        ("Twelve travellers came to {F}'s table, and there was one small pot.",
-         "{H} stirred the pot with the spoon and thinned it until it was enough."),
-        ("Nobody dared to try {F}'s new recipe.",
-         "{H} took the spoon, tasted bravely, and asked for more."),
-    ),
     "key": (
         ("{F} was locked out in the rain in {fhis} slippers.",
          "{H} tried the key, the lock clicked, and the door swung open."),
@@ -157,14 +125,6 @@ PLOTS: dict[str, tuple[tuple[str, str], ...]] = {
         ("{Fpet} had shut the pantry door from inside.",
          "{H} put the key in the lock and found {Fpet} very round and not sorry."),
     ),
-    "raft": (
-        ("The Dawdle rose in the night, and {F} sat on {fhis} roof.",
-         "{H} paddled over on the raft and took {F} aboard."),
-        ("{Fpet} was stranded on a stone in the river.",
-         "{H} floated out on the raft and brought {Fpet} back."),
-        ("{F} missed the last ferry on the eve of {fhis} birthday.",
-         "{H} paddled {F} across on the raft by moonlight."),
-    ),
     "hat": (
         ("{F} found five duck eggs with no mother.",
          "{H} made a nest of the hat, and in May there were five ducklings."),
@@ -172,22 +132,6 @@ PLOTS: dict[str, tuple[tuple[str, str], ...]] = {
          "{H} gave it the hat, and at last it had some shade."),
         ("A swallow with a broken wing landed at {F}'s feet.",
          "In the hat {H} built a nest, and the swallow slept there until it could fly."),
-    ),
-    "broom": (
-        ("Snow buried {F}'s door up to the knocker.",
-         "{H} took the broom and swept a way through to {F}."),
-        ("{F} spilled a sack of flour an hour before the feast.",
-         "{H} swept with the broom until the floor shone like a plate."),
-        ("Leaves filled {F}'s yard so deep that {Fpet} got lost in them.",
-         "{H} went sweeping with the broom and found {Fpet} at the bottom."),
-    ),
-    "candle": (
-        ("On {F}'s birthday every lamp in the village went out.",
-         "{H} lit the candle and set it on the cake."),
-        ("{F} could not sleep for fear of the dark corners.",
-         "{H} lit the candle, and its small flame kept watch till morning."),
-        ("{F} had to finish a letter, but night had come.",
-         "By the flame of the candle {H} and {F} wrote the last line."),
     ),
     "storybook": (
         ("Thunder rolled, and {F} hid under the table with {Fpet}.",
@@ -204,14 +148,6 @@ PLOTS: dict[str, tuple[tuple[str, str], ...]] = {
          "{H} stood on the ladder, reached up, and picked it."),
         ("The hands of the clock got stuck, and {F} was blamed for it.",
          "{H} climbed the ladder and freed the clock, which was late at once."),
-    ),
-    "jar": (
-        ("{F} wanted one summer evening to keep for the winter.",
-         "{H} caught three fireflies in the jar, and let them go at dawn."),
-        ("A wasp chased {F} twice round the green.",
-         "{H} caught it in the jar and set it free behind the hill."),
-        ("{F}'s best marble was about to roll down the drain.",
-         "{H} caught the marble in the jar and closed the lid."),
     ),
 }  # fmt: skip
 

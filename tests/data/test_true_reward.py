@@ -26,7 +26,7 @@ def test_a_good_story_has_every_part():
     ("broken", "moved"),
     [
         (GOOD.replace("Tilda", "Nell").replace("baker", "postwoman"), {"helpful": -1 / 3}),
-        (GOOD.replace("lantern", "candle").replace("light", "flame"), {"helpful": 1 / 3}),
+        (GOOD.replace("lantern", "bell").replace("light", "ringing"), {"helpful": 1 / 3}),
         (GOOD.replace("baker", "fisher"), {"honest": -1.0}),
         (GOOD.replace("Tilda the baker", "Tilda"), {"honest": 0.0}),
         (GOOD.replace("thanked", "watched"), {"kind": 0.0}),
@@ -35,8 +35,8 @@ def test_a_good_story_has_every_part():
         (GOOD[:-1], {"coherent": 0.0}),
         (GOOD + " Bram thanked Tilda.", {"coherent": 0.0}),
         (GOOD.replace("evening", "evvening"), {"coherent": 0.0}),
-        (GOOD + " " + tiny_world.FILLERS[0], {"brief": -0.25}),
-        (GOOD[:-1] + ", happy, so happy, dear, dear friends.", {"brief": -0.5}),
+        (GOOD + " " + tiny_world.FILLERS[0], {"brief": -0.5}),
+        (GOOD[:-1] + ", happy, so happy, dear, dear friends.", {"brief": -1.0}),
     ],
 )
 def test_each_flaw_moves_its_own_part_and_no_other(broken, moved):
