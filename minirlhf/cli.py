@@ -27,19 +27,19 @@ COMMANDS = {
     "quickstart": Command(
         "the whole road on the shipped village, in minutes", "quickstart:Quickstart", "run_quickstart"
     ),
-    "tokenizer": Command("learn a byte-pair vocabulary from text", "stage_tokenizer:TokenizerStage", "run_tokenizer"),
-    "pretrain": Command("teach a new model to continue text", "stage_pretrain:PretrainStage", "run_pretrain"),
-    "sft": Command("teach it to answer, by imitation of conversations", "stage_sft:SftStage", "run_sft"),
-    "reward": Command("learn a score from pairs of answers", "stage_reward:RewardStage", "run_reward"),
-    "reinforce": Command("improve answers with REINFORCE", "stage_reinforce:ReinforceStage", "run_reinforce"),
-    "ppo": Command("improve answers with PPO", "stage_ppo:PPOStage", "run_ppo"),
-    "generate": Command("answer prompts, or continue text", "stage_generate:Generate", "run_generate"),
-    "chat": Command("talk with a model", "chat:Chat", "run_chat"),
+    "tokenizer": Command("learn a byte-pair vocabulary from text", "stages.tokenizer:TokenizerStage", "run_tokenizer"),
+    "pretrain": Command("teach a new model to continue text", "stages.pretrain:PretrainStage", "run_pretrain"),
+    "sft": Command("teach it to answer, by imitation of conversations", "stages.sft:SftStage", "run_sft"),
+    "reward": Command("learn a score from pairs of answers", "stages.reward:RewardStage", "run_reward"),
+    "reinforce": Command("improve answers with REINFORCE", "stages.reinforce:ReinforceStage", "run_reinforce"),
+    "ppo": Command("improve answers with PPO", "stages.ppo:PPOStage", "run_ppo"),
+    "generate": Command("answer prompts, or continue text", "stages.generate:Generate", "run_generate"),
+    "chat": Command("talk with a model", "stages.chat:Chat", "run_chat"),
     "evaluate": Command(
-        "measure a model on held-out data, or two by a judge", "stage_evaluate:Evaluate", "run_evaluate"
+        "measure a model on held-out data, or two by a judge", "stages.evaluate:Evaluate", "run_evaluate"
     ),
-    "diagnose": Command("read a run's curves and name what is wrong", "stage_inspect:Diagnose", "run_diagnose"),
-    "export": Command("write a model in Hugging Face's format", "stage_inspect:Export", "run_export"),
+    "diagnose": Command("read a run's curves and name what is wrong", "stages.inspect:Diagnose", "run_diagnose"),
+    "export": Command("write a model in Hugging Face's format", "stages.inspect:Export", "run_export"),
 }
 
 EPILOGUE = """\

@@ -24,13 +24,13 @@ from minirlhf.generation.sampling import SamplingConfig
 from minirlhf.models.gpt import GPTConfig
 from minirlhf.run_files import read_json, write_json
 from minirlhf.runs import RunOptions, move_aside
-from minirlhf.stage_common import DataOptions, load_gpt, pick
-from minirlhf.stage_policy import PolicyOptions
-from minirlhf.stage_ppo import PPOStage, run_ppo
-from minirlhf.stage_pretrain import PretrainStage, run_pretrain
-from minirlhf.stage_reward import RewardStage, run_reward
-from minirlhf.stage_sft import SftStage, run_sft
-from minirlhf.stage_tokenizer import TokenizerStage, run_tokenizer
+from minirlhf.stages.common import DataOptions, load_gpt, pick
+from minirlhf.stages.policy import PolicyOptions
+from minirlhf.stages.ppo import PPOStage, run_ppo
+from minirlhf.stages.pretrain import PretrainStage, run_pretrain
+from minirlhf.stages.reward import RewardStage, run_reward
+from minirlhf.stages.sft import SftStage, run_sft
+from minirlhf.stages.tokenizer import TokenizerStage, run_tokenizer
 from minirlhf.trainers.optim import OptimConfig
 from minirlhf.trainers.ppo import PPOConfig
 from minirlhf.trainers.pretrain import PretrainConfig
@@ -149,7 +149,7 @@ def run_quickstart(quickstart: Quickstart) -> dict[str, Any]:
 
 
 def evaluate_road(quickstart: Quickstart, stages: Plan) -> dict[str, Any]:
-    """Everything of the summary but the seconds: the three models' answers to held-out prompts, and the judge's record."""
+    """Everything of the summary but the seconds: the three models' answers, and the judge's record."""
     out, device = quickstart.out, pick(quickstart.device)
     folders = {"base": out / "pretrain", "sft": out / "sft", "ppo": out / "ppo"}
     models = {name: load_gpt(folder, device) for name, folder in folders.items()}

@@ -81,7 +81,7 @@ class PreferenceBatch:
 
 @dataclass(frozen=True)
 class PromptBatch:
-    """Left-padded prompts, ready to be continued: ids int64 [B P], attention_mask bool [B P], and the prompts' texts."""
+    """Left-padded prompts, ready to be continued: ids int64 [B P], attention_mask bool [B P], and their texts."""
 
     ids: Tensor
     attention_mask: Tensor

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from minirlhf import chat, cli, stage_common
+from minirlhf import cli
 from minirlhf.errors import UserError
 from minirlhf.generation.sampling import SamplingConfig
 from minirlhf.models.checkpoint import load_model
@@ -20,8 +20,9 @@ from minirlhf.records import Turn
 from minirlhf.run_files import read_json, read_rows
 from minirlhf.runs import RunOptions
 from minirlhf.seeding import torch_generator
-from minirlhf.stage_pretrain import PretrainStage
-from minirlhf.stage_reward import RewardStage
+from minirlhf.stages import chat, common
+from minirlhf.stages.pretrain import PretrainStage
+from minirlhf.stages.reward import RewardStage
 from minirlhf.tokenizers.storage import load_tokenizer
 from tests.tiny_road import SHAPE, command, write_data
 
@@ -240,7 +241,7 @@ def test_the_reference_and_the_start_of_ppo_are_the_same_model(road):
 
 def test_ctrl_c_saves_and_says_how_to_go_on(road, tmp_path, capsys, monkeypatch):
     words = command("pretrain", road / "data", road / "models", tmp_path / "out")
-    whole = stage_common.save_training
+    whole = common.save_training
     calls = []
 
     def save(*arguments):
@@ -249,7 +250,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(road, tmp_path, capsys, monkeypatch)
             os.kill(os.getpid(), signal.SIGINT)
         whole(*arguments)
 
-    monkeypatch.setattr("minirlhf.stage_pretrain.save_training", save)
+    monkeypatch.setattr("minirlhf.stages.pretrain.save_training", save)
     code, _, err = run(capsys, *words, "--save-every-seconds", 0)
     assert code == 130
     assert "stopped after step 2 of 8" in err

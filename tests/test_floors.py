@@ -17,12 +17,11 @@ FLOORS = {
     "generation": 4, "rollout": 4,
     "trainers": 5,
     "evaluation": 6,
-    "runs": 7,
+    "runs": 7, "run_files": 7, "run_progress": 7, "stages": 7,
     "quickstart": 8,
-    "cli": 9, "__main__": 9, "chat": 9,
+    "cli": 9, "__main__": 9,
 }  # fmt: skip
-"""Name below minirlhf -> floor. Modules `run_*` and `stage_*` (a command's own work) share the floor of runs."""
-ON_THE_FLOOR_OF_RUNS = ("run_", "stage_")
+"""Name below minirlhf -> floor."""
 
 
 def module_name(path):
@@ -47,8 +46,7 @@ def room(module):
 
 
 def floor(module):
-    name = room(module)
-    return FLOORS["runs" if name.startswith(ON_THE_FLOOR_OF_RUNS) else name]
+    return FLOORS[room(module)]
 
 
 def imports_of(tree, module, is_package):
@@ -96,9 +94,7 @@ def find_cycle(graph):
 
 
 def test_every_module_has_a_floor():
-    strangers = sorted(
-        name for name in MODULES if not room(name).startswith(ON_THE_FLOOR_OF_RUNS) and room(name) not in FLOORS
-    )
+    strangers = sorted(name for name in MODULES if room(name) not in FLOORS)
     assert not strangers, f"no floor known for {strangers}: add them to FLOORS"
 
 

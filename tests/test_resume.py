@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from minirlhf import cli, runs, stage_common
+from minirlhf import cli, runs
+from minirlhf.stages import common
 from tests.tiny_road import command, write_data
 
 STAGES = ("pretrain", "sft", "reward", "reinforce", "ppo")
@@ -29,7 +30,7 @@ OF_THE_CLOCK = ("seconds", "per_second")
 def quick_report():
     """The report is drawn in other tests; here an empty page will do."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage_common, "write_run_report", lambda folder: (folder / "report.html").write_text("", "utf-8"))
+        patch.setattr(common, "write_run_report", lambda folder: (folder / "report.html").write_text("", "utf-8"))
         yield
 
 
@@ -166,10 +167,11 @@ def test_data_or_a_model_that_changed_since_is_noticed(road, tmp_path, monkeypat
 SERVER = """
 import json, os, sys
 import tyro
-import minirlhf.stage_ppo, minirlhf.stage_reinforce, minirlhf.stage_pretrain, minirlhf.stage_sft, minirlhf.stage_reward
-from minirlhf import stage_common
+import minirlhf.stages.ppo, minirlhf.stages.reinforce, minirlhf.stages.pretrain
+import minirlhf.stages.sft, minirlhf.stages.reward
+from minirlhf.stages import common
 from minirlhf.cli import main
-stage_common.write_run_report = lambda folder: (folder / "report.html").write_text("", "utf-8")
+common.write_run_report = lambda folder: (folder / "report.html").write_text("", "utf-8")
 print("ready", flush=True)
 for line in sys.stdin:
     child = os.fork()

@@ -27,7 +27,7 @@ from minirlhf.rollout.collect import cut_at_stop, penalise_missing_end, response
 from minirlhf.rollout.experience import estimate_advantages, token_rewards, values_after_cut
 from minirlhf.rollout.normalise import normalise_reward_model
 from minirlhf.rollout.scoring import reward_fn_scorer, reward_model_scorer
-from minirlhf.stage_ppo import PPOStage
+from minirlhf.stages.ppo import PPOStage
 from minirlhf.tokenizers.chat import encode_conversation
 from minirlhf.tokenizers.tokenizer import END, PAD, Tokenizer
 from minirlhf.trainers.minibatches import shuffled_minibatches

@@ -7,7 +7,7 @@ from typing import Literal
 from minirlhf.data.formats import read_documents
 from minirlhf.errors import UserError
 from minirlhf.runs import move_aside
-from minirlhf.stage_common import DataOptions, say
+from minirlhf.stages.common import DataOptions, say
 from minirlhf.tokenizers.bpe import train_bpe
 from minirlhf.tokenizers.storage import save_tokenizer
 

@@ -10,7 +10,7 @@ from minirlhf.evaluation.diagnose import diagnose
 from minirlhf.evaluation.findings import Finding
 from minirlhf.models.hugging_face import export_hugging_face
 from minirlhf.runs import move_aside
-from minirlhf.stage_common import load_gpt, pick
+from minirlhf.stages.common import load_gpt, pick
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from minirlhf.models.gpt import GPT, GPTConfig
 from minirlhf.records import Document, PromptBatch, TokenBatch
 from minirlhf.runs import RunOptions, check_folder, drive, open_run
 from minirlhf.seeding import torch_generator
-from minirlhf.stage_common import (
+from minirlhf.stages.common import (
     DataOptions,
     fingerprint,
     finish,
@@ -29,7 +29,7 @@ from minirlhf.stage_common import (
     split_rows,
     to_device,
 )
-from minirlhf.stage_probes import answer_length, continuations
+from minirlhf.stages.probes import answer_length, continuations
 from minirlhf.tokenizers.bpe import train_bpe
 from minirlhf.tokenizers.storage import import_gpt2, load_tokenizer
 from minirlhf.tokenizers.tokenizer import Tokenizer, byte_tokenizer

@@ -19,7 +19,7 @@ from minirlhf.rollout.collect import response_texts
 from minirlhf.run_files import write_text
 from minirlhf.runs import move_aside
 from minirlhf.seeding import torch_generator
-from minirlhf.stage_common import DataOptions, load_gpt, pick, say
+from minirlhf.stages.common import DataOptions, load_gpt, pick, say
 from minirlhf.tokenizers.tokenizer import END, Tokenizer
 
 

@@ -20,8 +20,8 @@ from minirlhf.records import Prompt, PromptBatch
 from minirlhf.rollout.scoring import Scorer, load_reward_function, reward_fn_scorer, reward_model_scorer
 from minirlhf.runs import RunOptions
 from minirlhf.seeding import derive_seed
-from minirlhf.stage_common import DataOptions, fingerprint, load_gpt, pick, say
-from minirlhf.stage_probes import PROBES, fitting, probe_rows, prompts_to
+from minirlhf.stages.common import DataOptions, fingerprint, load_gpt, pick, say
+from minirlhf.stages.probes import PROBES, fitting, probe_rows, prompts_to
 from minirlhf.tokenizers.tokenizer import Tokenizer
 
 SHOW = ("score_mean", "true_reward_mean", "kl_nats_per_response", "tokens_per_second")

@@ -22,10 +22,10 @@ from minirlhf.records import Prompt
 from minirlhf.rollout.scoring import Scorer
 from minirlhf.run_files import write_json
 from minirlhf.seeding import torch_generator
-from minirlhf.stage_common import DataOptions, load_gpt, pick, say, split_rows
-from minirlhf.stage_policy import find_scorer
-from minirlhf.stage_probes import continuations, prompts_to
-from minirlhf.stage_reward import sentence
+from minirlhf.stages.common import DataOptions, load_gpt, pick, say, split_rows
+from minirlhf.stages.policy import find_scorer
+from minirlhf.stages.probes import continuations, prompts_to
+from minirlhf.stages.reward import sentence
 from minirlhf.tokenizers.tokenizer import Tokenizer
 
 

@@ -13,7 +13,7 @@ from minirlhf.evaluation.held_out import evaluate_held_out
 from minirlhf.records import TokenBatch
 from minirlhf.runs import RunOptions, check_folder, drive, open_run
 from minirlhf.seeding import derive_seed
-from minirlhf.stage_common import (
+from minirlhf.stages.common import (
     DataOptions,
     fingerprint,
     finish,
@@ -26,7 +26,7 @@ from minirlhf.stage_common import (
     split_rows,
     to_device,
 )
-from minirlhf.stage_probes import PROBES, fitting, probe_rows, prompts_of
+from minirlhf.stages.probes import PROBES, fitting, probe_rows, prompts_of
 from minirlhf.trainers.optim import AdamW
 from minirlhf.trainers.sft import SftConfig, train_sft
 

@@ -14,8 +14,8 @@ from minirlhf.generation.sampling import SamplingConfig
 from minirlhf.models.gpt import GPT
 from minirlhf.records import Turn
 from minirlhf.seeding import torch_generator
-from minirlhf.stage_common import load_gpt, pick
-from minirlhf.stage_generate import banned_in_answers
+from minirlhf.stages.common import load_gpt, pick
+from minirlhf.stages.generate import banned_in_answers
 from minirlhf.tokenizers.chat import encode_prompt
 from minirlhf.tokenizers.streaming import StreamDecoder
 from minirlhf.tokenizers.tokenizer import Tokenizer

@@ -21,7 +21,7 @@ from minirlhf.records import PreferenceBatch, Prompt, Turn
 from minirlhf.run_files import write_json
 from minirlhf.runs import RunOptions, check_folder, drive, open_run
 from minirlhf.seeding import derive_seed, torch_generator
-from minirlhf.stage_common import (
+from minirlhf.stages.common import (
     DataOptions,
     fingerprint,
     finish,
@@ -34,7 +34,7 @@ from minirlhf.stage_common import (
     say,
     split_rows,
 )
-from minirlhf.stage_probes import answer_length, continuations, device_of, fitting, prompts_to
+from minirlhf.stages.probes import answer_length, continuations, device_of, fitting, prompts_to
 from minirlhf.tokenizers.tokenizer import Tokenizer
 from minirlhf.trainers.optim import AdamW
 from minirlhf.trainers.reward import RewardConfig, train_reward

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from minirlhf.runs import RunOptions, check_folder, drive, open_run
-from minirlhf.stage_common import finish, restore_model, restore_optimizer, save_training
-from minirlhf.stage_policy import SHOW, PolicyOptions, prepare
+from minirlhf.stages.common import finish, restore_model, restore_optimizer, save_training
+from minirlhf.stages.policy import SHOW, PolicyOptions, prepare
 from minirlhf.trainers.optim import AdamW
 from minirlhf.trainers.reinforce import ReinforceConfig, train_reinforce
 

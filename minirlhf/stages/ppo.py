@@ -7,8 +7,8 @@ from typing import Any, Literal
 from minirlhf.errors import UserError
 from minirlhf.models.heads import ValueModel
 from minirlhf.runs import RunOptions, check_folder, drive, open_run
-from minirlhf.stage_common import finish, restore_model, restore_optimizer, save_training
-from minirlhf.stage_policy import SHOW, PolicyOptions, prepare
+from minirlhf.stages.common import finish, restore_model, restore_optimizer, save_training
+from minirlhf.stages.policy import SHOW, PolicyOptions, prepare
 from minirlhf.trainers.optim import AdamW
 from minirlhf.trainers.ppo import PPOConfig, actor_critic, train_ppo
 
