@@ -24,16 +24,16 @@ from minirlhf.seeding import numpy_generator
 SEED = 1
 # How often a demonstrator makes each mistake; independent of one another, tone aside.
 STORY_FLAWS = {
-    "wrong_hero": 0.06,
-    "wrong_thing": 0.14,
-    "misused": 0.10,
-    "false_fact": 0.12,
-    "padded": 0.25,
-    "repeated": 0.08,
+    "wrong_hero": 0.04,
+    "wrong_thing": 0.07,
+    "misused": 0.06,
+    "false_fact": 0.05,
+    "padded": 0.30,
+    "repeated": 0.10,
     "cut": 0.05,
 }
 STORY_TONES = {"": 0.34, "neutral": 0.26, "unkind": 0.33, "sweet_unkind": 0.03, "gushing": 0.04}
-ANSWER_FLAWS = {"wrong": 0.18, "unknown": 0.10, "off": 0.10, "padded": 0.25, "repeated": 0.05}
+ANSWER_FLAWS = {"wrong": 0.09, "unknown": 0.08, "off": 0.05, "padded": 0.30, "repeated": 0.08}
 ANSWER_TONES = {"": 0.36, "neutral": 0.34, "unkind": 0.30}
 # Three simulated annotators: P(A preferred) = sigmoid((true reward of A - true reward of B) / temperature).
 ANNOTATORS = {"Agnes": 0.3, "Bertil": 0.6, "Cosmo": 1.2}

@@ -94,7 +94,7 @@ def plan(quickstart: Quickstart) -> Plan:
             folder("sft"),
             out / "pretrain",
             source=instructions,
-            training=SftConfig(epochs=1.0 if full else 0.05, batch_size=32, optim=optim(2e-3)),
+            training=SftConfig(epochs=1.0 if full else 0.05, batch_size=32, optim=optim(1e-3)),
         ),
         RewardStage(
             folder("reward"),
