@@ -4,6 +4,7 @@ Flags, their help and their defaults are read off the dataclass by tyro. A comma
 command is used: `minirlhf --help` need not wait for torch.
 """
 
+import errno
 import importlib
 import sys
 from collections.abc import Sequence
@@ -40,6 +41,16 @@ COMMANDS = {
     ),
     "diagnose": Command("read a run's curves and name what is wrong", "stages.inspect:Diagnose", "run_diagnose"),
     "export": Command("write a model in Hugging Face's format", "stages.inspect:Export", "run_export"),
+}
+
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # PyTorch's words for it
+
+WHAT_TO_DO = {
+    errno.ENOSPC: "free some room; a run goes on with --resume",
+    errno.EACCES: "choose a place you may read and write",
+    errno.EPERM: "choose a place you may read and write",
+    errno.EROFS: "choose a place you may read and write",
+    errno.ENOTDIR: "a part of this path is a file; choose another one",
 }
 
 EPILOGUE = """\
@@ -110,9 +121,19 @@ def run_settings(function: Any, settings: Any, name: str, arguments: Sequence[st
         again = [argument for argument in arguments if argument not in ("--resume", "--overwrite")]
         return _fail(f"{stopped}\ngo on with: minirlhf {name} {_shown(again)} --resume", 130)
     except NonFiniteError as error:
+        if name in ("generate", "chat", "evaluate"):
+            return _fail(f"the model broke down: {error}\nits weights are too large; take an earlier checkpoint", 1)
         return _fail(
             f"the training broke down: {error}\ntry a smaller --learning-rate; minirlhf diagnose may know more", 1
         )
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in OUT_OF_MEMORY):
+            raise
+        raise UserError(
+            "there is not enough memory",
+            found=str(error).partition("\n")[0][:200],
+            fix="a smaller --micro-batch-size, --batch-size, --context or model; what was saved is still there",
+        ) from error
     return 0
 
 
@@ -131,7 +152,8 @@ def _shown(arguments: Sequence[str]) -> str:
 def _about_file(error: OSError) -> str:
     what = error.strerror or str(error)
     where = f"\n  {'where:':<12}{error.filename}" if error.filename else ""
-    return f"a file could not be read or written: {what}{where}"
+    fix = WHAT_TO_DO.get(error.errno or 0, "")
+    return f"a file could not be read or written: {what}{where}" + (f"\n  {'what to do:':<12}{fix}" if fix else "")
 
 
 def _fail(message: str, code: int) -> int:

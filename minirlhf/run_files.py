@@ -7,7 +7,8 @@ the new one, never half of each; a file of rows may end in half a line, which `r
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,28 @@ TEMPORARY_SUFFIX = ".unfinished"
 def write_text(path: Path, text: str) -> None:
     """Replaces the file in one move, after the new text is safely on the disk."""
     temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
-    with temporary.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    with naming(path):
+        try:
+            with temporary.open("w", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except OSError:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """A disk that is full does not say which file it had no room for; this adds it to the OSError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno and not error.filename:
+            error.filename = str(path)
+        raise
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -44,22 +62,34 @@ def read_json(path: Path) -> Any:
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
     """Adds one line of JSON and hands it to the operating system, so that a killed process loses no row."""
-    with path.open("a", encoding="utf-8", newline="\n") as file:
+    with naming(path), path.open("a", encoding="utf-8", newline="\n") as file:
         file.write(json.dumps(_without_nan(row), ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a .jsonl file, up to the first line that is not whole. A missing file has no rows."""
+    """The rows of a .jsonl file; a last line without its line end is left out. A missing file has no rows.
+
+    Raises UserError naming the line if a whole one is no row: only a person or a broken disk leaves such a thing.
+    """
     if not path.exists():
         return []
     rows = []
-    for line in path.read_bytes().splitlines(keepends=True):
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
         if not line.endswith(b"\n"):
             break
         try:
-            rows.append(json.loads(line.decode("utf-8")))
+            row = json.loads(line.decode("utf-8"))
         except ValueError:
-            break
+            row = None
+        if not isinstance(row, dict):
+            raise UserError(
+                "a line is not a JSON object",
+                where=f"{path}:{number}",
+                found=repr(line[:60].decode("utf-8", errors="replace")),
+                expected='{"step": …, …}',
+                fix="repair or delete the line",
+            )
+        rows.append(row)
     return rows
 
 

@@ -28,6 +28,7 @@ from minirlhf.models.checkpoint import checkpoint_exists, load_training_state
 from minirlhf.records import Report
 from minirlhf.run_files import TEMPORARY_SUFFIX, append_row, cut_rows, flat, plain, read_json, write_json
 from minirlhf.run_progress import progress_display, stop_requests
+from minirlhf.trainers.checks import check_settings
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,10 @@ class RunOptions:
     save_every_seconds: float = 20.0  # time between checkpoints; 0 saves after every step
     log_every: int | None = None  # steps between lines when there is no progress bar; None: about forty lines a run
     quiet: bool = False  # no progress bar, a line every --log-every steps
+
+    def __post_init__(self) -> None:
+        endless = float("inf")
+        check_settings(self, eval_every=(1, endless), log_every=(1, endless), save_every_seconds=(0, endless))
 
 
 # What may change between a run and its resumption, because no weight depends on it.
@@ -153,10 +158,18 @@ def _continue(options: RunOptions, device: torch.device) -> Run:
     state: dict[str, Any] = {"step": 0}
     if checkpoint_exists(options.out / "checkpoint"):
         tensors, state = load_training_state(options.out / "checkpoint")
-    step = int(state["step"])
+    step = state.get("step")
+    if type(step) is not int:
+        raise UserError(
+            "the checkpoint does not say at which step it was saved",
+            where=f'{options.out / "checkpoint" / "training_state.json"}, field "step"',
+            found=repr(step),
+            expected="a whole number",
+            fix="start a new run, with --overwrite or another --out",
+        )
     rows = cut_rows(options.out / "metrics.jsonl", step)
     cut_rows(options.out / "samples.jsonl", step if step else -1)
-    seconds = float(rows[-1]["seconds"]) if rows else 0.0
+    seconds = float(rows[-1].get("seconds", 0.0)) if rows else 0.0
     return Run(options, device, step, seconds, bool(state.get("finished")), tensors, dict(state.get("report", {})))
 
 

@@ -129,7 +129,13 @@ def numbered_lines(file: DataFile, encoding: str = "utf-8") -> Iterator[tuple[in
     try:
         codec = codecs.lookup(encoding).name
     except LookupError as error:
-        raise UserError("unknown encoding", found=encoding, expected="utf-8, latin-1, cp1252, gb18030, …") from error
+        raise UserError(
+            "unknown encoding",
+            where="--encoding",
+            found=encoding,
+            expected="utf-8, latin-1, cp1252, gb18030, …",
+            fix="leave it out for UTF-8",
+        ) from error
     with explained(file.name), open_bytes(file) as stream:
         if codec.startswith(("utf-16", "utf-32")):  # there a byte 10 is not always a line break
             yield from _wide_lines(file, stream, encoding)
@@ -191,5 +197,8 @@ def _wide_lines(file: DataFile, stream: IO[bytes], encoding: str) -> Iterator[tu
             yield number, line.removeprefix("\ufeff") if number == 1 else line
     except UnicodeError as error:
         raise UserError(
-            f"the file is not valid {encoding}", where=f"{file.name}:{number + 1}", found=str(error)
+            f"the file is not valid {encoding}",
+            where=f"{file.name}:{number + 1}",
+            found=str(error),
+            fix="leave --encoding out if the file is UTF-8, or name the encoding it has",
         ) from error

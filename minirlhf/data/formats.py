@@ -177,13 +177,13 @@ def _examples(
             record = record_of(row, fields)
             shape = recognise(record, fields)
             if shape is None or shape in ("labelled text", "text", "paragraphs"):
-                raise _unrecognised(record, row, expected, first_shape)
+                raise _unrecognised(record, row, expected, first_shape, file.kind)
             first_shape = first_shape or shape
             for example in examples_of(record, shape, row.source):
                 yield file, record, example, row.source
 
 
-def _unrecognised(record: Mapping[str, object], row: Row, expected: str, first_shape: str) -> UserError:
+def _unrecognised(record: Mapping[str, object], row: Row, expected: str, first_shape: str, kind: str) -> UserError:
     if first_shape:
         missing = [field for field in FIELDS_OF[first_shape] if field not in record]
         field = missing[0] if missing else "label"
@@ -199,7 +199,8 @@ def _unrecognised(record: Mapping[str, object], row: Row, expected: str, first_s
         where=row.source,
         found=f"fields {field_list(record)}",
         expected=expected,
-        fix="say which field is which: "
+        fix=("the first line must name the columns; if it does, " if kind in ("csv", "tsv") else "")
+        + "say which field is which: "
         + ("--field prompt=COLUMN --field chosen=COLUMN --field rejected=COLUMN" if "chosen" in expected else "")
         + (f"--field prompt={likely_text(record)} --field completion=COLUMN" if "chosen" not in expected else ""),
     )

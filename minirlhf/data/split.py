@@ -28,10 +28,16 @@ def split_by_prompt(items: Sequence[Item], held_out_fraction: float, seed: int) 
     """(train, held out): round(fraction x prompts) of the different prompts, at least one, with all their items.
 
     The choice depends on the prompts and the seed, not on the order of the items; the order within a side is kept.
-    Raises ValueError for a fraction outside [0, 1), UserError if there is only one prompt to split.
+    Raises UserError for a fraction outside [0, 1), and if there is only one prompt to split.
     """
     if not 0 <= held_out_fraction < 1:
-        raise ValueError(f"held_out_fraction must lie in [0, 1), got {held_out_fraction}")
+        raise UserError(
+            "held_out_fraction is out of range",
+            where="--held-out-fraction",
+            found=str(held_out_fraction),
+            expected="at least 0 and below 1",
+            fix="for instance --held-out-fraction 0.1",
+        )
     keys = [prompt_key(item) for item in items]
     prompts = sorted(set(keys), key=lambda key: (derive_seed(seed, "held out", key), key))
     if held_out_fraction == 0:
@@ -42,6 +48,7 @@ def split_by_prompt(items: Sequence[Item], held_out_fraction: float, seed: int) 
             where=items[0].source if items else "",
             found=f"{len(items)} examples with {len(prompts)} different prompts",
             expected="at least 2 different prompts",
+            fix="give more data, or --held-out-fraction 0 to hold out nothing",
         )
     count = min(max(round(held_out_fraction * len(prompts)), 1), len(prompts) - 1)
     held_out = set(prompts[:count])

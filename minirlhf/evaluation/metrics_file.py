@@ -88,7 +88,7 @@ def read_metrics(run_folder: Path | str) -> list[Row]:
 
 
 def _row(line: bytes, where: str) -> Row:
-    fix = "delete the line, or resume the run: resuming cuts the file back to the last checkpoint"
+    fix = "repair or delete the line"
     try:
         row = json.loads(line.decode("utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:

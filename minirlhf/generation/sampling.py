@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from minirlhf.errors import UserError
+from minirlhf.objectives.guards import NonFiniteError
 from minirlhf.objectives.likelihood import log_probs_of
 
 COLDEST = 1e-4  # below it logits / temperature leaves float32's range, and the draw is the likeliest token anyway
@@ -54,7 +55,10 @@ def sample_tokens(
     The log-prob is that of the distribution drawn from, so after temperature, top-k and top-p; greedy is certain,
     its log-prob 0. Randomness is one uniform number per row: float64 [B] in [0, 1), drawn from `generator` when not
     given. A row's token depends on its own logits and its own number only.
+    Raises NonFiniteError if a row holds NaN, +inf, or -inf only.
     """
+    if not bool(logits.amax(dim=-1).isfinite().all()):  # a NaN anywhere in a row is its maximum
+        raise NonFiniteError("the model's logits are not finite, so no token can be drawn")
     if sampling.greedy:
         ids = logits.argmax(dim=-1)
         return ids, logits.new_zeros(ids.shape)

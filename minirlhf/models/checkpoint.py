@@ -140,6 +140,7 @@ def read_config(path: Path, described: Mapping[str, Any]) -> GPTConfig:
                 where=f'{path}, field "model.{name}"',
                 found=f"{name} = {value!r}",
                 expected=", ".join(known),
+                fix="use the config.json that was saved with the model",
             )
         if not fits(value, known[name]):
             raise UserError(
@@ -153,7 +154,9 @@ def read_config(path: Path, described: Mapping[str, Any]) -> GPTConfig:
     try:
         return GPTConfig(**fields)
     except UserError as error:
-        raise UserError(error.problem, where=str(path), found=error.found, expected=error.expected) from None
+        raise UserError(
+            error.problem, where=str(path), found=error.found, expected=error.expected, fix=error.fix
+        ) from None
 
 
 def fits(value: object, hint: Any) -> bool:

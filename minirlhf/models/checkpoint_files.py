@@ -113,7 +113,11 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise UserError("a file of the checkpoint is missing", where=str(path), expected=path.name) from None
+        raise UserError(
+            "a file of the checkpoint is missing",
+            where=str(path),
+            fix="copy the whole folder again, with all its files",
+        ) from None
     except OSError as error:
         raise UserError("the file cannot be read", where=str(path), found=error.strerror or str(error)) from None
 
@@ -123,7 +127,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(read_bytes(path).decode("utf-8"))
     except ValueError as error:
-        raise UserError("the file is not JSON in UTF-8", where=str(path), found=str(error)) from None
+        raise UserError(
+            "the file is not JSON in UTF-8", where=str(path), found=str(error), fix="copy the whole folder again"
+        ) from None
     if not isinstance(content, dict):
         raise UserError("the file holds no JSON object", where=str(path), found=type(content).__name__, expected="{…}")
     return content

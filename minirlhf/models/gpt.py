@@ -75,6 +75,9 @@ class GPTConfig:
                 raise UserError(
                     f"unknown choice for {name}", found=repr(getattr(self, name)), expected=" or ".join(choices)
                 )
+        for name in ("rope_base", "norm_eps"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise UserError(f"{name} must be a positive number", found=f"{name} = {getattr(self, name)}")
         if not 0 <= self.dropout < 1:
             raise UserError("dropout must lie in [0, 1)", found=f"dropout = {self.dropout}")
 

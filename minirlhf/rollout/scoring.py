@@ -45,17 +45,26 @@ def reward_fn_scorer(reward_fn: RewardFunction, name: str | None = None) -> Scor
     shown_name = name or describe(reward_fn)
 
     def score(generation: Generation, prompts: tuple[str, ...], responses: tuple[str, ...]) -> Tensor:
-        try:
-            scores = reward_fn(list(prompts), list(responses))
-        except Exception as error:
-            raise UserError(
-                f"The reward function {shown_name} raised {type(error).__name__}: {error}",
-                found=f"a call with {len(prompts)} prompts and {len(responses)} responses",
-                fix="run with --debug to see the line it happened on",
-            ) from error
-        return torch.tensor(checked_scores(scores, responses, shown_name), dtype=torch.float64)
+        return torch.tensor(call_reward_function(reward_fn, shown_name, prompts, responses), dtype=torch.float64)
 
     return score
+
+
+def call_reward_function(
+    reward_fn: RewardFunction, name: str, prompts: Sequence[str], responses: Sequence[str]
+) -> list[float]:
+    """The function's scores. Raises UserError if it raises or returns something else; its own UserErrors pass."""
+    try:
+        scores = reward_fn(list(prompts), list(responses))
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"The reward function {name} raised {type(error).__name__}: {error}",
+            found=f"a call with {len(prompts)} prompts and {len(responses)} responses",
+            fix="run with --debug to see the line it happened on",
+        ) from error
+    return checked_scores(scores, responses, name)
 
 
 def checked_scores(scores: object, responses: Sequence[str], name: str) -> list[float]:

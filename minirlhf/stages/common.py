@@ -13,11 +13,11 @@ from minirlhf.data.reports import ReadReport
 from minirlhf.data.shipped import shipped_path
 from minirlhf.errors import UserError
 from minirlhf.evaluation.report import write_run_report
-from minirlhf.models.checkpoint import load_model, save_checkpoint
+from minirlhf.models.checkpoint import TRAINING_TENSORS, load_model, save_checkpoint
 from minirlhf.models.device import pick_device
 from minirlhf.models.gpt import GPT
 from minirlhf.records import PreferenceBatch, TokenBatch
-from minirlhf.runs import Run
+from minirlhf.runs import Run, move_aside
 from minirlhf.tokenizers.tokenizer import Tokenizer
 from minirlhf.trainers.optim import AdamW
 
@@ -96,6 +96,29 @@ def restore_model(run: Run, fresh: Model) -> Model:
     return loaded.to(run.device)
 
 
+def check_free(out: Path, overwrite: bool) -> None:
+    """Raises UserError if a result's place is taken and --overwrite does not say to move aside what is there."""
+    if out.exists() and not overwrite and not is_empty_folder(out):
+        raise UserError(
+            "there is already something here",
+            where=str(out),
+            fix="--overwrite to move it aside, or another --out",
+        )
+
+
+def is_empty_folder(out: Path) -> bool:
+    return out.is_dir() and not any(out.iterdir())
+
+
+def make_room(out: Path) -> None:
+    """Moves aside what stands in a result's place, and makes the folder above it."""
+    if is_empty_folder(out):
+        out.rmdir()
+    elif out.exists():
+        move_aside(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+
+
 def say(title: str, report: ReadReport) -> None:
     """Tells what the readers kept, dropped and changed."""
     first, *rest = report.lines()
@@ -146,6 +169,13 @@ def restore_optimizer(run: Run, optimizer: AdamW) -> None:
     tensors = {
         name.removeprefix("optimizer."): value for name, value in run.tensors.items() if name.startswith("optimizer.")
     }
+    if run.has_checkpoint and not run.finished and not tensors:
+        raise UserError(
+            "the checkpoint has lost the optimizer's state, so the run cannot go on as it was",
+            where=str(run.checkpoint / TRAINING_TENSORS),
+            found="no such file" if not run.tensors else "a file without it",
+            fix="start a new run from this model: --model, with another --out",
+        )
     if tensors:
         optimizer.load_state_tensors(tensors)
 

@@ -22,11 +22,12 @@ from minirlhf.records import Prompt
 from minirlhf.rollout.scoring import Scorer
 from minirlhf.run_files import write_json
 from minirlhf.seeding import torch_generator
-from minirlhf.stages.common import DataOptions, load_gpt, pick, say, split_rows
+from minirlhf.stages.common import DataOptions, check_free, load_gpt, make_room, pick, say, split_rows
 from minirlhf.stages.policy import find_scorer
 from minirlhf.stages.probes import continuations, prompts_to
 from minirlhf.stages.reward import sentence
 from minirlhf.tokenizers.tokenizer import Tokenizer
+from minirlhf.trainers.checks import check_settings
 
 
 @dataclass(frozen=True)
@@ -46,25 +47,34 @@ class Evaluate:
     seed: int = 0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     out: Path | None = None  # write the result here too, as JSON
+    overwrite: bool = False  # if the file exists, move it aside first
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
 
 def run_evaluate(stage: Evaluate) -> dict[str, Any]:
     """Prints the result and returns it."""
     device = pick(stage.device)
+    check_settings(stage, prompts=(1, float("inf")))
+    if stage.out is not None:
+        check_free(stage.out, stage.overwrite)
     if stage.against is not None and stage.reward is None:
         raise UserError("two models need a judge", found="--against without --reward", fix="--reward module:function")
     model, tokenizer = load_model(stage.model)
     if isinstance(model, RewardModel):
         result = _reward_model(stage, model.to(device), tokenizer)
     elif not isinstance(model, GPT):
-        raise UserError("this kind of model cannot be evaluated", where=str(stage.model), found=type(model).__name__)
+        raise UserError(
+            "this kind of model cannot be evaluated",
+            where=str(stage.model),
+            found=type(model).__name__,
+            expected="a folder made by pretrain, sft, reward, reinforce or ppo",
+        )
     elif stage.reward is not None:
         result = _judged(stage, model.to(device), tokenizer, device)
     else:
         result = _held_out(stage, model.to(device), tokenizer)
     if stage.out is not None:
-        stage.out.parent.mkdir(parents=True, exist_ok=True)
+        make_room(stage.out)
         write_json(stage.out, result)
         print(f"written to {stage.out}")
     return result

@@ -17,10 +17,10 @@ from minirlhf.models.gpt import GPT
 from minirlhf.records import Prompt, PromptBatch, Turn
 from minirlhf.rollout.collect import response_texts
 from minirlhf.run_files import write_text
-from minirlhf.runs import move_aside
 from minirlhf.seeding import torch_generator
-from minirlhf.stages.common import DataOptions, load_gpt, pick, say
+from minirlhf.stages.common import DataOptions, check_free, load_gpt, make_room, pick, say
 from minirlhf.tokenizers.tokenizer import END, Tokenizer
+from minirlhf.trainers.checks import check_settings
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,9 @@ class Generate:
 
 def run_generate(stage: Generate) -> list[tuple[str, str]]:
     """Writes the answers and returns them as (prompt, response)."""
-    if stage.out is not None and stage.out.exists() and not stage.overwrite:
-        raise UserError("the file exists", where=str(stage.out), fix="--overwrite to move it aside, or another --out")
+    check_settings(stage, samples=(1, float("inf")), batch_size=(1, float("inf")))
+    if stage.out is not None:
+        check_free(stage.out, stage.overwrite)
     if stage.prompt and stage.source.data:
         raise UserError("prompts come from --prompt or from --data", found="both", fix="leave out one of them")
     model, tokenizer = load_gpt(stage.model, pick(stage.device))
@@ -67,9 +68,7 @@ def run_generate(stage: Generate) -> list[tuple[str, str]]:
         for prompt_text, response in made:
             print(prompt_text + response if stage.continue_text else f"> {prompt_text}\n{response}", end="\n\n")
         return made
-    if stage.out.exists():
-        move_aside(stage.out)
-    stage.out.parent.mkdir(parents=True, exist_ok=True)
+    make_room(stage.out)
     if stage.out.suffix == ".jsonl":
         lines = [json.dumps({"prompt": p, "response": r}, ensure_ascii=False) + "\n" for p, r in made]
     else:

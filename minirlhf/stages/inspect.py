@@ -5,12 +5,10 @@ from pathlib import Path
 
 import tyro
 
-from minirlhf.errors import UserError
 from minirlhf.evaluation.diagnose import diagnose
 from minirlhf.evaluation.findings import Finding
 from minirlhf.models.hugging_face import export_hugging_face
-from minirlhf.runs import move_aside
-from minirlhf.stages.common import load_gpt, pick
+from minirlhf.stages.common import check_free, load_gpt, make_room, pick
 
 
 @dataclass(frozen=True)
@@ -41,11 +39,9 @@ class Export:
 
 def run_export(stage: Export) -> Path:
     """Writes the files and returns their folder."""
-    if stage.out.exists() and not stage.overwrite:
-        raise UserError("there is already something here", where=str(stage.out), fix="--overwrite, or another --out")
+    check_free(stage.out, stage.overwrite)
     model, tokenizer = load_gpt(stage.model, pick("cpu"))
-    if stage.out.exists():
-        move_aside(stage.out)
+    make_room(stage.out)
     export_hugging_face(model, tokenizer, stage.out)
     print(f"exported  {stage.out}")
     return stage.out

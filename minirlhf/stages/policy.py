@@ -17,13 +17,20 @@ from minirlhf.models.checkpoint import load_model
 from minirlhf.models.gpt import GPT
 from minirlhf.models.heads import RewardModel
 from minirlhf.records import Prompt, PromptBatch
-from minirlhf.rollout.scoring import Scorer, load_reward_function, reward_fn_scorer, reward_model_scorer
+from minirlhf.rollout.scoring import (
+    Scorer,
+    call_reward_function,
+    load_reward_function,
+    reward_fn_scorer,
+    reward_model_scorer,
+)
 from minirlhf.runs import RunOptions
 from minirlhf.seeding import derive_seed
 from minirlhf.stages.common import DataOptions, fingerprint, load_gpt, pick, say
 from minirlhf.stages.probes import PROBES, fitting, probe_rows, prompts_to
 from minirlhf.tokenizers.tokenizer import Tokenizer
 
+TRIAL_PROMPTS = 4  # a reward function is tried on so many before the run folder is made
 SHOW = ("score_mean", "true_reward_mean", "kl_nats_per_response", "tokens_per_second")
 
 
@@ -88,6 +95,10 @@ def prepare(run: RunOptions, options: PolicyOptions, sampling: SamplingConfig, b
     if named is None and not options.source.data:
         named = "minirlhf.data.true_reward:true_reward"
     true_reward = None if named is None else reward_fn_scorer(load_reward_function(named), named)
+    first = prompts_at(0).texts[:TRIAL_PROMPTS]
+    for name in (named, options.reward if reward_model is None else None):
+        if name is not None:  # whatever it says of texts that are no answers, it must be able to say it
+            call_reward_function(load_reward_function(name), name, first, first)
     models = [options.model] + ([Path(options.reward)] if reward_model is not None else [])
     settings = {"data": fingerprint(paths, models), "gpt": policy.config}
     held_out = () if options.source.data else read_prompts(shipped_path("prompts_held_out.jsonl"))[0]
@@ -98,12 +109,17 @@ def prepare(run: RunOptions, options: PolicyOptions, sampling: SamplingConfig, b
     )
 
 
+def names_function(reward: str) -> bool:
+    """Does a --reward flag mean module:function, and not a folder?"""
+    return not Path(reward).exists() and ":" in reward
+
+
 def find_scorer(name: str, tokenizer: Tokenizer, device: torch.device) -> tuple[Scorer, RewardModel | None]:
     """The scorer a --reward flag means, and the reward model if it is one.
 
     Raises UserError if the folder holds another model, or one that reads other tokens than the policy writes.
     """
-    if not Path(name).exists() and ":" in name:
+    if names_function(name):
         return reward_fn_scorer(load_reward_function(name), name), None
     model, reward_tokenizer = load_model(Path(name))
     if not isinstance(model, RewardModel):

@@ -8,7 +8,7 @@ from minirlhf.errors import UserError
 from minirlhf.models.heads import ValueModel
 from minirlhf.runs import RunOptions, check_folder, drive, open_run
 from minirlhf.stages.common import finish, restore_model, restore_optimizer, save_training
-from minirlhf.stages.policy import SHOW, PolicyOptions, prepare
+from minirlhf.stages.policy import SHOW, PolicyOptions, names_function, prepare
 from minirlhf.trainers.optim import AdamW
 from minirlhf.trainers.ppo import PPOConfig, actor_critic, train_ppo
 
@@ -27,14 +27,14 @@ def run_ppo(stage: PPOStage) -> Path:
     """Runs the stage and returns the run folder. Raises UserError before anything is written if the input is wrong."""
     check_folder(stage.run)
     config, seed = stage.training, stage.run.seed
-    setup = prepare(stage.run, stage.policy, config.sampling, config.batch_size)
-    reward_model = setup.reward_model if stage.value_from == "reward" else None
-    if stage.value_from == "reward" and reward_model is None:
+    if stage.value_from == "reward" and names_function(stage.policy.reward):
         raise UserError(
             "the critic cannot start from a reward function",
             found=f"--value-from reward with --reward {stage.policy.reward}",
             fix="--value-from policy, or the folder of a reward model as --reward",
         )
+    setup = prepare(stage.run, stage.policy, config.sampling, config.batch_size)
+    reward_model = setup.reward_model if stage.value_from == "reward" else None
     run = open_run(stage.run, setup.device, "ppo", setup.settings | {"stage": stage})
     policy = restore_model(run, setup.policy)
     value_model = ValueModel.from_trunk(setup.reference if reward_model is None else reward_model.trunk)

@@ -33,6 +33,7 @@ from minirlhf.stages.probes import answer_length, continuations
 from minirlhf.tokenizers.bpe import train_bpe
 from minirlhf.tokenizers.storage import import_gpt2, load_tokenizer
 from minirlhf.tokenizers.tokenizer import Tokenizer, byte_tokenizer
+from minirlhf.trainers.checks import check_settings
 from minirlhf.trainers.optim import AdamW
 from minirlhf.trainers.pretrain import PretrainConfig, train_pretrain
 
@@ -58,6 +59,7 @@ class PretrainStage:
 def run_pretrain(stage: PretrainStage) -> Path:
     """Runs the stage and returns the run folder. Raises UserError before anything is written if the input is wrong."""
     check_folder(stage.run)
+    check_settings(stage, held_out_fraction=(0, 1 - 1e-9), eval_windows=(1, float("inf")))
     device = pick(stage.run.device)
     paths = stage.source.paths("stories.txt")
     documents, report = read_documents(paths, **stage.source.reading(), separator=stage.separator)

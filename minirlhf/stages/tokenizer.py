@@ -5,9 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from minirlhf.data.formats import read_documents
-from minirlhf.errors import UserError
-from minirlhf.runs import move_aside
-from minirlhf.stages.common import DataOptions, say
+from minirlhf.stages.common import DataOptions, check_free, make_room, say
 from minirlhf.tokenizers.bpe import train_bpe
 from minirlhf.tokenizers.storage import save_tokenizer
 
@@ -26,21 +24,14 @@ class TokenizerStage:
 
 def run_tokenizer(stage: TokenizerStage) -> Path:
     """Learns and saves the tokenizer; returns the path of its file."""
-    if stage.out.exists() and not stage.overwrite:
-        raise UserError(
-            "there is already something here",
-            where=str(stage.out),
-            fix="--overwrite to move it aside, or another --out",
-        )
+    check_free(stage.out, stage.overwrite)
     documents, report = read_documents(
         stage.source.paths("stories.txt"), **stage.source.reading(), separator=stage.separator
     )
     say("documents", report)
     texts = [document.text for document in documents]
     tokenizer = train_bpe(texts, stage.vocab_size, stage.pattern)
-    if stage.out.exists():
-        move_aside(stage.out)
-    stage.out.mkdir(parents=True)
+    make_room(stage.out)
     path = stage.out / "tokenizer.json"
     save_tokenizer(tokenizer, path)
     some = texts[:200]

@@ -16,8 +16,18 @@ def check_settings(config: object, **ranges: tuple[float, float]) -> None:
                 f"{name} is out of range",
                 where=f"--{name.replace('_', '-')}",
                 found=str(value),
-                expected=f"at least {low:g}" if math.isinf(high) else f"between {low:g} and {high:g}",
+                expected=f"{_bound(low, 'at least', 'above')}" + _upper(high),
             )
+
+
+def _upper(high: float) -> str:
+    return "" if math.isinf(high) else f" and {_bound(high, 'at most', 'below')}"
+
+
+def _bound(limit: float, including: str, excluding: str) -> str:
+    """A limit in words; 1e-9 stands for "above 0", 1 - 1e-9 for "below 1"."""
+    near = 0 < abs(limit - round(limit)) < 1e-6
+    return f"{excluding} {round(limit)}" if near else f"{including} {limit:g}"
 
 
 def freeze(reference: nn.Module, trained: nn.Module) -> None:
