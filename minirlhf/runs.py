@@ -219,6 +219,8 @@ def _append_samples(path: Path, step: int, rows: list[dict[str, Any]]) -> None:
 
 def move_aside(folder: Path) -> None:
     """Renames NAME to NAME.before-1, or the first number that is free: what a user made is never deleted."""
+    if Path.cwd().is_relative_to(folder.resolve()):  # what is written next would follow it
+        raise UserError("the current folder cannot be moved aside", where=str(folder.resolve()), fix="cd .. first")
     number = 1
     while (aside := folder.with_name(f"{folder.name}.before-{number}")).exists():
         number += 1

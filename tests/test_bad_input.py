@@ -507,6 +507,10 @@ BAD = {
     "no part of an epoch": Bad(f"{SFT} --data {{data}}/chats.jsonl --epochs nan", ("epochs is out of range", "nan")),
     "a width for no number of heads": Bad(f"{TEXT} --width 9", ("multiple", "width = 9", "for instance")),
     "no context": Bad(f"{TEXT} --context 0", ("context must be at least 1", "context = 0")),
+    "a context of one token": Bad(f"{TEXT} --context 1", ("no room", "context = 1")),
+    "no heads of keys": Bad(f"{TEXT} --kv-heads 0", ("kv_heads must be at least 1", "kv_heads = 0")),
+    "an endless learning rate": Bad(f"{TEXT} --learning-rate inf", ("learning_rate is out of range", "inf")),
+    "a folder without a name": Bad("chat .", ("no checkpoint here", "model.safetensors"), out=STAY),
     "a base of zero": Bad(f"{TEXT} --positions rope --rope-base 0", ("rope_base", "0")),
     "a norm that divides by nothing": Bad(f"{TEXT} --norm-eps -1", ("norm_eps", "-1")),
     "a vocabulary below the bytes": Bad(
@@ -809,6 +813,25 @@ def test_a_line_that_fills_the_context_is_refused_and_the_chat_goes_on(made, cap
     assert "do not fit the model's context" in shown
     assert "62 tokens" in shown
     assert shown.count("model: ") == 1
+
+
+@pytest.mark.parametrize("out", [".", "../here"])
+def test_the_current_folder_is_not_moved_aside_under_ones_feet(out, made, tmp_path, capsys, monkeypatch):
+    shutil.copytree(made / "run", tmp_path / "here")
+    before = everything(tmp_path)
+    monkeypatch.chdir(tmp_path / "here")
+    words = command("pretrain", made / "data", made / "models", Path(out))
+    code, err = spoken([*words, "--overwrite"], capsys)
+    assert code == 2
+    assert "current folder" in err
+    assert "cd .. first" in err
+    assert everything(tmp_path) == before
+
+
+def test_one_prompt_has_a_score_without_an_interval(made, capsys, in_data):
+    words = "evaluate --model {models}/base --data {data}/prompts.jsonl --reward bad_judges:fine --prompts 1"
+    assert cli.main(words_of(Bad(f"{words} --max-new-tokens 4", (), out=STAY), made, made)) == 0
+    assert "(nan to nan)" in capsys.readouterr().out
 
 
 def test_ctrl_c_while_reading_is_130_and_leaves_nothing(made, tmp_path, capsys, monkeypatch):

@@ -66,7 +66,8 @@ def current_folder(folder: Path) -> Path | None:
 
 
 def _sibling(folder: Path, role: str) -> Path:
-    return folder.with_name(f".{folder.resolve().name}.{role}")
+    absolute = Path(os.path.abspath(folder))  # "." has no name of its own
+    return absolute.parent / f".{absolute.name}.{role}"
 
 
 def _settle(folder: Path) -> None:

@@ -47,9 +47,10 @@ class GPTConfig:
     norm_eps: float = 1e-5
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "context", "layers", "heads", "width", "key_value_heads", "hidden_width"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1", found=f"{name} = {getattr(self, name)}")
+        for name in ("vocab_size", "context", "layers", "heads", "width", "kv_heads", "mlp_width"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name} must be at least 1", found=f"{name} = {value}")
         if self.width % self.heads:
             raise UserError(
                 "the width must be a multiple of the number of heads",

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import nan
 from pathlib import Path
 from typing import Any, Literal
 
@@ -173,9 +174,7 @@ def answered_and_scored(
         ended += int(made.ended.sum())
         tokens += int(made.response_mask.sum())
     numbers = {
-        "score": mean_interval(scores).as_dict()
-        if len(scores) > 1
-        else {"mean": scores[0], "interval_95": [None, None]},
+        "score": mean_interval(scores).as_dict() if len(scores) > 1 else {"mean": scores[0], "interval_95": [nan, nan]},
         "eos_rate": ended / len(prompts),
         "mean_response_tokens": tokens / len(prompts),
         "distinct_2": distinct_n(responses, 2),

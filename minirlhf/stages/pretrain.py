@@ -66,6 +66,8 @@ def run_pretrain(stage: PretrainStage) -> Path:
     say("documents", report)
     model, tokenizer = _model(stage, documents, device)
     context, config = model.config.context, stage.training
+    if context < 2:
+        raise UserError("a context of one token has no room to continue", found="context = 1", fix="--context 64")
     train, held_out = split_stream(token_stream(documents, tokenizer), stage.held_out_fraction)
     for name, part in (("training", train), ("held-out", held_out)):
         if len(part) <= context:

@@ -36,7 +36,7 @@ class OptimConfig:
     def __post_init__(self) -> None:
         beta1, beta2 = self.betas
         checks = {
-            "learning_rate": (self.learning_rate >= 0, "a number >= 0"),
+            "learning_rate": (0 <= self.learning_rate < math.inf, "a number >= 0"),
             "betas": (0 <= beta1 < 1 and 0 <= beta2 < 1, "two numbers in [0, 1)"),
             "eps": (self.eps > 0, "a number > 0"),
             "weight_decay": (self.weight_decay >= 0, "a number >= 0"),
