@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,7 @@ STORY_FLAWS = {
 STORY_TONES = {"": 0.34, "neutral": 0.26, "unkind": 0.33, "sweet_unkind": 0.03, "gushing": 0.04}
 ANSWER_FLAWS = {"wrong": 0.09, "unknown": 0.08, "off": 0.05, "padded": 0.30, "repeated": 0.08}
 ANSWER_TONES = {"": 0.36, "neutral": 0.34, "unkind": 0.30}
+OFF_TASK = 0.1  # how often an answer that annotators see was written for another prompt
 # Three simulated annotators: P(A preferred) = sigmoid((true reward of A - true reward of B) / temperature).
 ANNOTATORS = {"Agnes": 0.3, "Bertil": 0.6, "Cosmo": 1.2}
 LONG_WINDED_BONUS = 0.08  # reward units per word: the planted bias of the annotator "Prolix"
@@ -119,14 +120,16 @@ def annotate(rng: np.random.Generator, prompt: str, first: str, second: str, ann
     }
 
 
-def make_pairs(
-    rng: np.random.Generator, prompts: Callable[[], str], count: int, annotators: tuple[str, ...]
-) -> list[dict]:
-    """Preference pairs: two different demonstrations of one prompt, judged by one annotator."""
+def make_pairs(rng: np.random.Generator, prompts: list[str], count: int, annotators: tuple[str, ...]) -> list[dict]:
+    """Preference pairs: two different answers to one prompt, judged by one annotator.
+
+    Now and then an answer was written for another prompt: who compares answers must look at what was asked.
+    """
     pairs: dict[tuple[str, frozenset[str]], dict] = {}
     while len(pairs) < count:
-        prompt = prompts()
-        first, second = demonstrate(rng, prompt), demonstrate(rng, prompt)
+        prompt = choose(rng, prompts)
+        asked = [choose(rng, prompts) if rng.random() < OFF_TASK else prompt for _ in range(2)]
+        first, second = (demonstrate(rng, each) for each in asked)
         if first != second and (prompt, frozenset((first, second))) not in pairs:
             pairs[prompt, frozenset((first, second))] = annotate(rng, prompt, first, second, choose(rng, annotators))
     return list(pairs.values())
@@ -165,17 +168,19 @@ def make_all() -> dict[str, str]:
     demonstrations = [
         (prompt, demonstrate(draw, prompt)) for prompt in (choose(draw, train_prompts) for _ in range(4600))
     ]
-    draw_train, draw_held = rng("preferences", "train"), rng("preferences", "held out")
-    pairs = make_pairs(draw_train, lambda: choose(draw_train, train_prompts), 3600, tuple(ANNOTATORS))
-    held_out_pairs = make_pairs(draw_held, lambda: choose(draw_held, held_out_prompts), 600, tuple(ANNOTATORS))
-    draw_long = rng("preferences", "long")
-    long_pairs = make_pairs(draw_long, lambda: choose(draw_long, train_prompts), 500, ("Prolix",))
+    seen, unseen = train_prompts[:1000], train_prompts[1000:]  # held-out pairs: other prompts, the same village
+    everybody = tuple(ANNOTATORS)
+    pairs = make_pairs(rng("preferences", "train"), seen, 4000, everybody)
+    held_out_pairs = make_pairs(rng("preferences", "held out"), unseen, 800, everybody)
+    new_content_pairs = make_pairs(rng("preferences", "new content"), held_out_prompts, 300, everybody)
+    long_pairs = make_pairs(rng("preferences", "long"), seen, 400, ("Prolix",))
     dialogue_draw, review_draw = rng("dialogues"), rng("reviews")
     files = {
         "stories.txt": stories,
         "instructions.jsonl": lines({"prompt": prompt, "completion": answer} for prompt, answer in demonstrations),
         "preferences.jsonl": lines(pairs),
         "preferences_held_out.jsonl": lines(held_out_pairs),
+        "preferences_new_content.jsonl": lines(new_content_pairs),
         "preferences_long.jsonl": lines(long_pairs),
         "preferences_shortcut.jsonl": lines(make_shortcut_pairs(rng("preferences", "shortcut"), 100)),
         "prompts_train.jsonl": lines({"prompt": prompt, "kind": parse_prompt(prompt).kind} for prompt in train_prompts),

@@ -5,23 +5,26 @@ gives it, and DIR/<stage>/config.json holds them all. At the end the three model
 true reward (which no stage ever saw) judges them, and DIR/summary.json and DIR/report.html tell what came of it.
 """
 
-import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from minirlhf.data.batches import preference_batch
 from minirlhf.data.formats import read_preferences, read_prompts
 from minirlhf.data.shipped import shipped_path
+from minirlhf.data.tokenize import tokenize_preferences
 from minirlhf.data.true_reward import reward_parts, true_reward
 from minirlhf.errors import UserError
 from minirlhf.evaluation.compare import Answers, answer_prompts
+from minirlhf.evaluation.held_out import evaluate_reward_model
+from minirlhf.evaluation.metrics_file import read_metrics
 from minirlhf.evaluation.preference import win_rate
 from minirlhf.evaluation.report import write_quickstart_report
 from minirlhf.evaluation.story import console_story
 from minirlhf.generation.sampling import SamplingConfig
+from minirlhf.models.checkpoint import load_model
 from minirlhf.models.gpt import GPTConfig
+from minirlhf.run_clock import Clock, peak_rss_mib
 from minirlhf.run_files import read_json, write_json
 from minirlhf.runs import RunOptions, move_aside
 from minirlhf.stages.common import DataOptions, load_gpt, pick
@@ -38,6 +41,7 @@ from minirlhf.trainers.reward import RewardConfig
 from minirlhf.trainers.sft import SftConfig
 
 MODELS = ("base", "sft", "ppo")
+NEW_CONTENT = "preferences_new_content.jsonl"
 SHOWN_SAMPLES = 24  # held-out prompts printed side by side in the report
 
 
@@ -79,7 +83,8 @@ def plan(quickstart: Quickstart) -> Plan:
         return OptimConfig(learning_rate=learning_rate, warmup_steps=20, **others)
 
     instructions = DataOptions((shipped_path("instructions.jsonl"), shipped_path("dialogues.jsonl")))
-    shape = GPTConfig(vocab_size=1024, context=128, layers=4 if full else 2, width=128 if full else 32)
+    # Rotary positions and RMS norms learn to copy a name out of the prompt in half the steps of GPT-2's shape.
+    shape = GPTConfig(1024, context=128, layers=3, width=128 if full else 32, positions="rope", norm="rms")
     return Plan(
         TokenizerStage(out / "tokenizer"),
         PretrainStage(
@@ -88,20 +93,21 @@ def plan(quickstart: Quickstart) -> Plan:
             held_out_fraction=0.05,
             eval_windows=50,
             gpt=shape,
-            training=PretrainConfig(steps=400 if full else 15, batch_size=16, optim=optim(3e-3)),
+            training=PretrainConfig(steps=900 if full else 15, batch_size=8, optim=optim(3e-3)),
         ),
         SftStage(
             folder("sft"),
             out / "pretrain",
             source=instructions,
-            training=SftConfig(epochs=1.0 if full else 0.05, batch_size=32, optim=optim(1e-3)),
+            training=SftConfig(epochs=2.0 if full else 0.05, batch_size=16, micro_batch_size=8, optim=optim(2e-3)),
         ),
         RewardStage(
-            folder("reward"),
+            replace(folder("reward"), eval_every=50),
             out / "sft",
             training=RewardConfig(
                 epochs=1.0 if full else 0.05,
                 batch_size=32,
+                micro_batch_size=8,
                 optim=optim(1e-3, schedule="linear", final_fraction=0.0),
             ),
         ),
@@ -110,13 +116,14 @@ def plan(quickstart: Quickstart) -> Plan:
             PolicyOptions(out / "sft", reward=str(out / "reward")),
             value_from="reward",
             training=PPOConfig(
-                steps=40 if full else 2,
+                steps=30 if full else 2,
                 batch_size=64 if full else 8,
                 epochs=2,
                 minibatches=2,
                 max_new_tokens=answers,
+                kl_coef=0.1,
                 optim=OptimConfig(
-                    learning_rate=5e-4,
+                    learning_rate=1.5e-4,
                     eps=1e-5,
                     weight_decay=0.0,
                     warmup_steps=2,
@@ -163,13 +170,13 @@ def evaluate_road(quickstart: Quickstart, stages: Plan) -> dict[str, Any]:
         for name, (model, _) in models.items()
     }
     texts = {name: answers[name].text_summary() for name in MODELS}
-    last = read_json_lines_end(out / "pretrain" / "metrics.jsonl")
+    last = read_metrics(out / "pretrain")[-1]
     return {
         "scale": quickstart.scale,
         "seed": quickstart.seed,
         "parameters": sum(parameter.numel() for parameter in reference.parameters()),
         "pretrain": {"val_bits_per_byte": last["val_bits_per_byte"]},
-        "reward_model": {**read_json(out / "reward" / "evaluation.json"), **best_possible()},
+        "reward_model": judge_record(out / "reward"),
         "true_reward": {name: answers[name].reward_summary() for name in MODELS},
         "win_rate_ppo_vs_sft": win_rate(answers["ppo"].rewards, answers["sft"].rewards).as_dict(),
         **{key: {name: texts[name][key] for name in MODELS} for key in texts["sft"]},
@@ -177,13 +184,29 @@ def evaluate_road(quickstart: Quickstart, stages: Plan) -> dict[str, Any]:
     }
 
 
-def best_possible() -> dict[str, float]:
-    """How often a judge who knew the true reward would agree with the annotators' held-out choices; ties count half."""
-    pairs, _ = read_preferences([shipped_path("preferences_held_out.jsonl")])
+def best_possible(name: str) -> float:
+    """How often a judge who knew the true reward would agree with the annotators' choices; ties count half."""
+    pairs, _ = read_preferences([shipped_path(name)])
     prompts = [pair.prompt[0].content for pair in pairs]
     chosen = true_reward(prompts, [pair.chosen for pair in pairs])
     rejected = true_reward(prompts, [pair.rejected for pair in pairs])
-    return {"best_possible_accuracy": win_rate(chosen, rejected).mean}
+    return win_rate(chosen, rejected).mean
+
+
+def judge_record(folder: Path) -> dict[str, Any]:
+    """The reward model on pairs about new prompts, as its stage measured it, and on prompts with new content."""
+    model, tokenizer = load_model(folder)
+    pairs, _ = read_preferences([shipped_path(NEW_CONTENT)])
+    items, _ = tokenize_preferences(pairs, tokenizer, model.trunk.config.context)
+    groups = (preference_batch(items[start : start + 50], tokenizer.pad_id) for start in range(0, len(items), 50))
+    result = evaluate_reward_model(model, groups)
+    new = {
+        "accuracy": result.accuracy.mean,
+        "interval_95": list(result.accuracy.interval_95),
+        "best_possible_accuracy": best_possible(NEW_CONTENT),
+    }
+    record = dict(read_json(folder / "evaluation.json"))
+    return record | {"best_possible_accuracy": best_possible("preferences_held_out.jsonl"), "new_content": new}
 
 
 def side_by_side(answers: dict[str, Answers]) -> list[dict[str, Any]]:
@@ -227,43 +250,3 @@ def prepare_folder(quickstart: Quickstart) -> None:
             fix="repeat its settings, or choose another --out",
         )
     write_json(out / "quickstart.json", described)
-
-
-@dataclass(frozen=True)
-class Clock:
-    """Seconds per stage, kept in a file, so that a road walked in several sittings still knows its length."""
-
-    path: Path
-
-    def seconds(self) -> dict[str, float]:
-        """Seconds by stage so far, and their total."""
-        known = read_json(self.path) if self.path.is_file() else {}
-        return {**known, "total": sum(known.values())}
-
-    def time(self, name: str, stage: Callable[[], Any]) -> Any:
-        """Runs a stage and adds its seconds to the file, also when it is stopped half-way."""
-        print(f"\n== {name} ==", flush=True)
-        started = time.perf_counter()
-        try:
-            return stage()
-        finally:
-            known = read_json(self.path) if self.path.is_file() else {}
-            known[name] = known.get(name, 0.0) + time.perf_counter() - started
-            write_json(self.path, known)
-
-
-def read_json_lines_end(path: Path) -> dict[str, Any]:
-    """The last row of a metrics file."""
-    import json
-
-    return dict(json.loads(path.read_text(encoding="utf-8").splitlines()[-1]))
-
-
-def peak_rss_mib() -> float:
-    """The most memory this process has held, in MiB; 0.0 on systems that do not tell (Windows)."""
-    try:
-        import resource
-    except ImportError:
-        return 0.0
-    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kibibytes
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

@@ -86,7 +86,8 @@ def run_reward(stage: RewardStage) -> Path:
 
     def pairs_at(step: int) -> list[PreferenceBatch]:
         indices = batch_indices(len(pairs), config.batch_size, order_seed, step)
-        return batches_of([pairs[i] for i in indices], config.micro_batch_size)
+        chosen = sorted((pairs[i] for i in indices), key=lambda pair: len(pair.chosen_ids) + len(pair.rejected_ids))
+        return batches_of(chosen, config.micro_batch_size)  # like lengths together: less padding, same gradient
 
     def held_out_report() -> PreferenceReport:
         return evaluate_reward_model(model, batches_of(held_out_pairs, 32))

@@ -93,7 +93,7 @@ def test_every_word_of_every_text_is_known():
     assert unknown == set()
 
 
-@pytest.mark.parametrize("name", ["preferences.jsonl", "preferences_held_out.jsonl"])
+@pytest.mark.parametrize("name", ["preferences.jsonl", "preferences_held_out.jsonl", "preferences_new_content.jsonl"])
 def test_annotators_follow_bradley_terry_with_the_stated_noise(name):
     pairs = rows(name)
     prompts = [pair["prompt"] for pair in pairs]
@@ -119,9 +119,15 @@ def test_held_out_prompts_share_no_content_with_the_training_prompts():
     for name in ("instructions.jsonl", "preferences.jsonl", "preferences_long.jsonl"):
         train |= {content(row["prompt"]) for row in rows(name)}
     held_out = {content(row["prompt"]) for row in rows("prompts_held_out.jsonl")}
-    held_out |= {content(row["prompt"]) for row in rows("preferences_held_out.jsonl")}
+    held_out |= {content(row["prompt"]) for row in rows("preferences_new_content.jsonl")}
     assert train & held_out == set()
     assert {kind for kind, *_ in held_out} == {kind for kind, *_ in train}
+
+
+def test_held_out_pairs_are_about_prompts_no_training_pair_has():
+    train, held_out = ({row["prompt"] for row in rows(f"preferences{which}.jsonl")} for which in ("", "_held_out"))
+    assert train & held_out == set()
+    assert held_out < {row["prompt"] for row in rows("prompts_train.jsonl")}  # new prompts, the content is not
 
 
 def test_the_long_winded_annotator_likes_length_beyond_the_truth():
