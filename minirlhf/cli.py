@@ -57,7 +57,7 @@ EPILOGUE = """\
 minirlhf COMMAND --help lists a command's flags. --debug, anywhere, shows the traceback of an error.
 
 A first road, on the shipped village:
-  minirlhf pretrain --out runs/base
+  minirlhf pretrain --context 128 --out runs/base
   minirlhf sft --model runs/base --out runs/sft
   minirlhf reward --model runs/sft --out runs/reward
   minirlhf ppo --model runs/sft --reward runs/reward --out runs/ppo

@@ -48,7 +48,7 @@ def logged_by_the_trainers() -> set[str]:
 def logged_by_the_runs() -> set[str]:
     """Keys the stages add to rows: what `evaluate` functions return, read from the source."""
     keys = set()
-    for path in PACKAGE.glob("*.py"):
+    for path in PACKAGE.rglob("*.py"):
         for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(function, ast.FunctionDef) and function.name == "evaluate":
                 for node in ast.walk(function):

@@ -230,7 +230,11 @@ BAD = {
         "model.safetensors",
     ),
     "empty weights": (lambda c: (c / "model.safetensors").write_bytes(b""), "not a whole", "0 bytes"),
-    "a pickle": (lambda c: torch.save({}, c / "model.safetensors"), "not a whole safetensors", "model.safetensors"),
+    "a pickle": (
+        lambda c: (c / "model.safetensors").write_bytes(b"\x80\x04}."),
+        "not a whole safetensors",
+        "model.safetensors",
+    ),
     "NaN": (
         lambda c: change_tensors(c / "model.safetensors", poison(float("nan"))),
         "NaN or infinity",
