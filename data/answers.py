@@ -73,7 +73,7 @@ def write_answer(rng: np.random.Generator, request: Request, flaws: Collection[s
         elif "neutral" not in flaws:
             told.append(choose(rng, FRIENDLY))
     if "padded" in flaws:
-        for _ in range(int(rng.integers(1, 4))):
+        for _ in range(int(rng.integers(1, 3))):
             told.insert(int(rng.integers(0, len(told) + 1)), other(rng, FILLERS, told))
     if "repeated" in flaws:
         told.insert(1, told[0])

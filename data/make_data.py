@@ -24,18 +24,18 @@ from minirlhf.seeding import numpy_generator
 SEED = 1
 # How often a demonstrator makes each mistake; independent of one another, tone aside.
 STORY_FLAWS = {
-    "wrong_hero": 0.04,
-    "wrong_thing": 0.07,
-    "misused": 0.06,
-    "false_fact": 0.05,
-    "padded": 0.30,
-    "repeated": 0.10,
-    "cut": 0.05,
+    "wrong_hero": 0.03,
+    "wrong_thing": 0.05,
+    "misused": 0.04,
+    "false_fact": 0.04,
+    "padded": 0.35,
+    "repeated": 0.04,
+    "cut": 0.03,
 }
-STORY_TONES = {"": 0.34, "neutral": 0.26, "unkind": 0.33, "sweet_unkind": 0.03, "gushing": 0.04}
-ANSWER_FLAWS = {"wrong": 0.09, "unknown": 0.08, "off": 0.05, "padded": 0.30, "repeated": 0.08}
-ANSWER_TONES = {"": 0.36, "neutral": 0.34, "unkind": 0.30}
-OFF_TASK = 0.1  # how often an answer that annotators see was written for another prompt
+STORY_TONES = {"": 0.40, "neutral": 0.14, "unkind": 0.38, "sweet_unkind": 0.03, "gushing": 0.05}
+ANSWER_FLAWS = {"wrong": 0.07, "unknown": 0.06, "off": 0.04, "padded": 0.35, "repeated": 0.03}
+ANSWER_TONES = {"": 0.42, "neutral": 0.18, "unkind": 0.40}
+OFF_TASK = 0.05  # how often an answer that annotators see was written for another prompt
 # Three simulated annotators: P(A preferred) = sigmoid((true reward of A - true reward of B) / temperature).
 ANNOTATORS = {"Agnes": 0.3, "Bertil": 0.6, "Cosmo": 1.2}
 LONG_WINDED_BONUS = 0.08  # reward units per word: the planted bias of the annotator "Prolix"

@@ -76,7 +76,7 @@ def write_story(
     where = choose(rng, phrases.WHERES)
     told = [tell(part, told_hero, told_friend, thing, where) for part in parts]
     if "padded" in flaws:
-        for _ in range(int(rng.integers(1, 4))):
+        for _ in range(int(rng.integers(1, 3))):
             told.insert(int(rng.integers(1, len(told) + 1)), other(rng, FILLERS, told))
     if "repeated" in flaws:
         index = int(rng.integers(len(told)))

@@ -93,13 +93,13 @@ def plan(quickstart: Quickstart) -> Plan:
             held_out_fraction=0.05,
             eval_windows=50,
             gpt=shape,
-            training=PretrainConfig(steps=900 if full else 15, batch_size=8, optim=optim(3e-3)),
+            training=PretrainConfig(steps=850 if full else 15, batch_size=8, optim=optim(3e-3)),
         ),
         SftStage(
             folder("sft"),
             out / "pretrain",
             source=instructions,
-            training=SftConfig(epochs=2.0 if full else 0.05, batch_size=16, micro_batch_size=8, optim=optim(2e-3)),
+            training=SftConfig(epochs=1.75 if full else 0.05, batch_size=16, micro_batch_size=8, optim=optim(2e-3)),
         ),
         RewardStage(
             replace(folder("reward"), eval_every=50),
