@@ -28,13 +28,13 @@ STORY_FLAWS = {
     "wrong_thing": 0.05,
     "misused": 0.04,
     "false_fact": 0.04,
-    "padded": 0.35,
+    "padded": 0.42,
     "repeated": 0.04,
     "cut": 0.03,
 }
-STORY_TONES = {"": 0.40, "neutral": 0.14, "unkind": 0.38, "sweet_unkind": 0.03, "gushing": 0.05}
-ANSWER_FLAWS = {"wrong": 0.07, "unknown": 0.06, "off": 0.04, "padded": 0.35, "repeated": 0.03}
-ANSWER_TONES = {"": 0.42, "neutral": 0.18, "unkind": 0.40}
+STORY_TONES = {"": 0.33, "neutral": 0.20, "unkind": 0.39, "sweet_unkind": 0.03, "gushing": 0.05}
+ANSWER_FLAWS = {"wrong": 0.07, "unknown": 0.06, "off": 0.04, "padded": 0.42, "repeated": 0.03}
+ANSWER_TONES = {"": 0.34, "neutral": 0.22, "unkind": 0.44}
 OFF_TASK = 0.05  # how often an answer that annotators see was written for another prompt
 # Three simulated annotators: P(A preferred) = sigmoid((true reward of A - true reward of B) / temperature).
 ANNOTATORS = {"Agnes": 0.3, "Bertil": 0.6, "Cosmo": 1.2}

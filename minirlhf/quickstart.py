@@ -21,7 +21,6 @@ from minirlhf.evaluation.metrics_file import read_metrics
 from minirlhf.evaluation.preference import win_rate
 from minirlhf.evaluation.report import write_quickstart_report
 from minirlhf.evaluation.story import console_story
-from minirlhf.generation.sampling import SamplingConfig
 from minirlhf.models.checkpoint import load_model
 from minirlhf.models.gpt import GPTConfig
 from minirlhf.run_clock import Clock, peak_rss_mib
@@ -74,7 +73,7 @@ def plan(quickstart: Quickstart) -> Plan:
     """The road's settings. What is not named here stands at its command's default."""
     out, full = quickstart.out, quickstart.scale == "full"
     run = RunOptions(out, quickstart.seed, quickstart.device, quiet=quickstart.quiet or not full)
-    answers = 96  # tokens an answer may have; the longest prompts leave that much of the context
+    answers = 104  # tokens an answer may have; the longest prompts leave that much of the context
 
     def folder(name: str) -> RunOptions:
         return replace(run, out=out / name, resume=(out / name).exists())
@@ -83,23 +82,25 @@ def plan(quickstart: Quickstart) -> Plan:
         return OptimConfig(learning_rate=learning_rate, warmup_steps=20, **others)
 
     instructions = DataOptions((shipped_path("instructions.jsonl"), shipped_path("dialogues.jsonl")))
+    # the tokenizer learns from stories and answers, so that the words of both become short
+    both = DataOptions((shipped_path("stories.txt"), shipped_path("instructions.jsonl")), field=("text=completion",))
     # Rotary positions and RMS norms learn to copy a name out of the prompt in half the steps of GPT-2's shape.
-    shape = GPTConfig(1024, context=128, layers=3, width=128 if full else 32, positions="rope", norm="rms")
+    shape = GPTConfig(1024, context=136, layers=3, width=128 if full else 32, positions="rope", norm="rms")
     return Plan(
-        TokenizerStage(out / "tokenizer"),
+        TokenizerStage(out / "tokenizer", source=both),
         PretrainStage(
-            folder("pretrain"),
+            replace(folder("pretrain"), eval_every=170),
             tokenizer=str(out / "tokenizer"),
             held_out_fraction=0.05,
             eval_windows=50,
             gpt=shape,
-            training=PretrainConfig(steps=850 if full else 15, batch_size=8, optim=optim(3e-3)),
+            training=PretrainConfig(steps=800 if full else 15, batch_size=8, optim=optim(3e-3)),
         ),
         SftStage(
-            folder("sft"),
+            replace(folder("sft"), eval_every=100),
             out / "pretrain",
             source=instructions,
-            training=SftConfig(epochs=1.75 if full else 0.05, batch_size=16, micro_batch_size=8, optim=optim(2e-3)),
+            training=SftConfig(epochs=1.6 if full else 0.05, batch_size=16, micro_batch_size=8, optim=optim(2e-3)),
         ),
         RewardStage(
             replace(folder("reward"), eval_every=50),
@@ -112,18 +113,19 @@ def plan(quickstart: Quickstart) -> Plan:
             ),
         ),
         PPOStage(
-            folder("ppo"),
+            replace(folder("ppo"), eval_every=5),
             PolicyOptions(out / "sft", reward=str(out / "reward")),
             value_from="reward",
             training=PPOConfig(
-                steps=30 if full else 2,
+                steps=24 if full else 2,
                 batch_size=64 if full else 8,
                 epochs=2,
                 minibatches=2,
                 max_new_tokens=answers,
-                kl_coef=0.1,
+                temperature=0.7,
+                kl_coef=0.05,
                 optim=OptimConfig(
-                    learning_rate=1.5e-4,
+                    learning_rate=2e-4,
                     eps=1e-5,
                     weight_decay=0.0,
                     warmup_steps=2,
@@ -162,7 +164,7 @@ def evaluate_road(quickstart: Quickstart, stages: Plan) -> dict[str, Any]:
     models = {name: load_gpt(folder, device) for name, folder in folders.items()}
     reference, tokenizer = models["sft"]
     prompts, _ = read_prompts([shipped_path("prompts_held_out.jsonl")])
-    sampling = SamplingConfig(max_new_tokens=stages.ppo.training.max_new_tokens)
+    sampling = stages.ppo.training.sampling  # the policy is judged at the temperature it practised at
     answers = {
         name: answer_prompts(
             model, reference, tokenizer, prompts[: stages.held_out_prompts], reward_parts, sampling, quickstart.seed
