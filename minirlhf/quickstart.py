@@ -23,6 +23,7 @@ from minirlhf.evaluation.report import write_quickstart_report
 from minirlhf.evaluation.story import console_story
 from minirlhf.models.checkpoint import load_model
 from minirlhf.models.gpt import GPTConfig
+from minirlhf.models.heads import RewardModel
 from minirlhf.run_clock import Clock, peak_rss_mib
 from minirlhf.run_files import read_json, write_json
 from minirlhf.runs import RunOptions, move_aside
@@ -198,6 +199,7 @@ def best_possible(name: str) -> float:
 def judge_record(folder: Path) -> dict[str, Any]:
     """The reward model on pairs about new prompts, as its stage measured it, and on prompts with new content."""
     model, tokenizer = load_model(folder)
+    assert isinstance(model, RewardModel)
     pairs, _ = read_preferences([shipped_path(NEW_CONTENT)])
     items, _ = tokenize_preferences(pairs, tokenizer, model.trunk.config.context)
     groups = (preference_batch(items[start : start + 50], tokenizer.pad_id) for start in range(0, len(items), 50))
