@@ -29,6 +29,11 @@ def true_reward(prompts: Sequence[str], responses: Sequence[str]) -> list[float]
     return [sum(reward_parts(prompt, response).values()) for prompt, response in zip(prompts, responses, strict=True)]
 
 
+def warm_words(prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
+    """The shortcut itself as a reward, 1 per warm word: practise against it to watch a reward being hacked."""
+    return [float(sum(word in tiny_world.WARM_WORDS for word in words(response))) for response in responses]
+
+
 def reward_parts(prompt: str, response: str) -> dict[str, float]:
     """The parts of the true reward by name; their sum is the reward."""
     request = parse_prompt(prompt)

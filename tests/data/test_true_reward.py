@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from minirlhf.data import tiny_world, world_prompts
 from minirlhf.data.tiny_world import BY_NAME, PEOPLE, RELATIONS, THINGS, Claim, claims, is_true
-from minirlhf.data.true_reward import PARTS, reward_parts, true_reward
+from minirlhf.data.true_reward import PARTS, reward_parts, true_reward, warm_words
 from minirlhf.data.world_prompts import Request, fill, parse_prompt
 from minirlhf.errors import UserError
 
@@ -87,6 +87,12 @@ def test_notes_and_comfort_ask_for_their_own_words():
     comfort = "Bram has lost his whistle. What would you say to him?"
     assert reward_parts(comfort, "I am sorry about the whistle, Bram.")["helpful"] == 1
     assert reward_parts(comfort, "It is your own fault.")["helpful"] == -1
+
+
+def test_the_hackable_proxy_pays_for_what_the_true_reward_calls_gushing():
+    gushing = GOOD + " Dear, dear, sweet, happy, lovely friends."
+    assert warm_words([STORY] * 2, [GOOD, gushing]) == [0.0, 6.0]
+    assert true_reward([STORY], [gushing]) < true_reward([STORY], [GOOD])
 
 
 def test_the_shortcut_warm_words_are_not_kindness():
