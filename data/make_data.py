@@ -3,6 +3,7 @@
 Deterministic: the same code writes the same bytes. data/README.md is the datasheet.
 """
 
+import gzip
 import hashlib
 import json
 import math
@@ -170,7 +171,7 @@ def make_all() -> dict[str, str]:
     ]
     seen, unseen = train_prompts[:1000], train_prompts[1000:]  # held-out pairs: other prompts, the same village
     everybody = tuple(ANNOTATORS)
-    pairs = make_pairs(rng("preferences", "train"), seen, 4000, everybody)
+    pairs = make_pairs(rng("preferences", "train"), seen, 8400, everybody)
     held_out_pairs = make_pairs(rng("preferences", "held out"), unseen, 800, everybody)
     new_content_pairs = make_pairs(rng("preferences", "new content"), held_out_prompts, 300, everybody)
     long_pairs = make_pairs(rng("preferences", "long"), seen, 400, ("Prolix",))
@@ -178,7 +179,7 @@ def make_all() -> dict[str, str]:
     files = {
         "stories.txt": stories,
         "instructions.jsonl": lines({"prompt": prompt, "completion": answer} for prompt, answer in demonstrations),
-        "preferences.jsonl": lines(pairs),
+        "preferences.jsonl.gz": lines(pairs),
         "preferences_held_out.jsonl": lines(held_out_pairs),
         "preferences_new_content.jsonl": lines(new_content_pairs),
         "preferences_long.jsonl": lines(long_pairs),
@@ -235,10 +236,12 @@ def main() -> None:
     files = {"words.txt": known_words()} | make_all()
     sums, total = [], 0
     for name, text in files.items():
-        (folder / name).write_text(text, encoding="utf-8", newline="\n")
         data = text.encode("utf-8")
+        sums.append(f"{hashlib.sha256(data).hexdigest()}  {name}\n")  # of the text: how gzip packs it may vary
+        if name.endswith(".gz"):
+            data = gzip.compress(data, mtime=0)
+        (folder / name).write_bytes(data)
         total += len(data)
-        sums.append(f"{hashlib.sha256(data).hexdigest()}  {name}\n")
         print(f"{name:28} {len(data) / 1e6:6.2f} MB")
     (folder / "SHA256SUMS").write_text("".join(sorted(sums)), encoding="utf-8", newline="\n")
     print(f"{'total':28} {total / 1e6:6.2f} MB")

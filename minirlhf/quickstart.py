@@ -95,19 +95,19 @@ def plan(quickstart: Quickstart) -> Plan:
             held_out_fraction=0.05,
             eval_windows=50,
             gpt=shape,
-            training=PretrainConfig(steps=800 if full else 15, batch_size=8, optim=optim(3e-3)),
+            training=PretrainConfig(steps=850 if full else 15, batch_size=8, optim=optim(3e-3)),
         ),
         SftStage(
             replace(folder("sft"), eval_every=100),
             out / "pretrain",
             source=instructions,
-            training=SftConfig(epochs=1.6 if full else 0.05, batch_size=16, micro_batch_size=8, optim=optim(2e-3)),
+            training=SftConfig(epochs=1.8 if full else 0.05, batch_size=16, micro_batch_size=8, optim=optim(2e-3)),
         ),
         RewardStage(
             replace(folder("reward"), eval_every=50),
             out / "sft",
             training=RewardConfig(
-                epochs=1.0 if full else 0.05,
+                epochs=1.0 if full else 0.02,
                 batch_size=32,
                 micro_batch_size=8,
                 optim=optim(1e-3, schedule="linear", final_fraction=0.0),
@@ -118,13 +118,13 @@ def plan(quickstart: Quickstart) -> Plan:
             PolicyOptions(out / "sft", reward=str(out / "reward")),
             value_from="reward",
             training=PPOConfig(
-                steps=24 if full else 2,
+                steps=28 if full else 2,
                 batch_size=64 if full else 8,
                 epochs=2,
                 minibatches=2,
                 max_new_tokens=answers,
                 temperature=0.7,
-                kl_coef=0.05,
+                kl_coef=0.1,
                 optim=OptimConfig(
                     learning_rate=2e-4,
                     eps=1e-5,

@@ -59,7 +59,7 @@ def run_reward(stage: RewardStage) -> Path:
     check_folder(stage.run)
     device, seed, config = pick(stage.run.device), stage.run.seed, stage.training
     trunk, tokenizer = load_gpt(stage.model, device)
-    paths = stage.source.paths("preferences.jsonl")
+    paths = stage.source.paths("preferences.jsonl.gz")
     preferences, read_report = read_preferences(paths, **stage.source.reading())
     held_out_paths = stage.held_out or (() if stage.source.data else (shipped_path("preferences_held_out.jsonl"),))
     if held_out_paths:

@@ -1,5 +1,6 @@
 """The shipped files: made by data/make_data.py and by nothing else, and as the datasheet says."""
 
+import gzip
 import hashlib
 import json
 import sys
@@ -33,8 +34,13 @@ def generator():
             del sys.modules[name]
 
 
+def content_of(path: Path) -> bytes:
+    return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+
+
 def rows(name: str) -> list[dict]:
-    return [json.loads(line) for line in shipped_path(name).read_text(encoding="utf-8").splitlines()]
+    name = "preferences.jsonl.gz" if name == "preferences.jsonl" else name
+    return [json.loads(line) for line in content_of(shipped_path(name)).decode("utf-8").splitlines()]
 
 
 def sums() -> dict[str, str]:
@@ -43,10 +49,10 @@ def sums() -> dict[str, str]:
 
 
 def test_every_shipped_file_has_the_recorded_hash_and_the_whole_is_small():
-    shipped = {path.name: path for path in DATA.iterdir() if path.suffix in (".txt", ".jsonl")}
+    shipped = {path.name: path for path in DATA.iterdir() if path.suffix in (".txt", ".jsonl", ".gz")}
     assert shipped.keys() == sums().keys()
     for name, path in shipped.items():
-        assert hashlib.sha256(path.read_bytes()).hexdigest() == sums()[name], name
+        assert hashlib.sha256(content_of(path)).hexdigest() == sums()[name], name
     assert sum(path.stat().st_size for path in shipped.values()) <= 6_000_000
 
 
