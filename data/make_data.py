@@ -171,8 +171,8 @@ def make_all() -> dict[str, str]:
     ]
     seen, unseen = train_prompts[:1000], train_prompts[1000:]  # held-out pairs: other prompts, the same village
     everybody = tuple(ANNOTATORS)
-    pairs = make_pairs(rng("preferences", "train"), seen, 8400, everybody)
-    held_out_pairs = make_pairs(rng("preferences", "held out"), unseen, 800, everybody)
+    pairs = make_pairs(rng("preferences", "train"), seen, 9600, everybody)
+    held_out_pairs = make_pairs(rng("preferences", "held out"), unseen, 1600, everybody)
     new_content_pairs = make_pairs(rng("preferences", "new content"), held_out_prompts, 300, everybody)
     long_pairs = make_pairs(rng("preferences", "long"), seen, 400, ("Prolix",))
     dialogue_draw, review_draw = rng("dialogues"), rng("reviews")

@@ -104,7 +104,7 @@ def plan(quickstart: Quickstart) -> Plan:
             training=SftConfig(epochs=1.8 if full else 0.05, batch_size=16, micro_batch_size=8, optim=optim(2e-3)),
         ),
         RewardStage(
-            replace(folder("reward"), eval_every=50),
+            replace(folder("reward"), eval_every=100),
             out / "sft",
             training=RewardConfig(
                 epochs=1.0 if full else 0.02,
@@ -118,7 +118,7 @@ def plan(quickstart: Quickstart) -> Plan:
             PolicyOptions(out / "sft", reward=str(out / "reward")),
             value_from="reward",
             training=PPOConfig(
-                steps=28 if full else 2,
+                steps=24 if full else 2,
                 batch_size=64 if full else 8,
                 epochs=2,
                 minibatches=2,
