@@ -59,7 +59,9 @@ def saved_seed(folder: Path) -> int:
 
 @pytest.mark.parametrize("config", [CONFIG, LLAMA], ids=["gpt2", "llama"])
 @pytest.mark.parametrize(
-    "wrap", [lambda t: t, RewardModel, ValueModel, lambda t: Classifier(t, ("schlecht", "好"))], ids=str
+    "wrap",
+    [lambda t: t, RewardModel, ValueModel, lambda t: Classifier(t, ("schlecht", "好"))],
+    ids=["GPT", "RewardModel", "ValueModel", "Classifier"],
 )
 def test_every_kind_comes_back_bit_for_bit(tmp_path, config, wrap):
     model = wrap(gpt(1, config))
