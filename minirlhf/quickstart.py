@@ -104,7 +104,7 @@ def plan(quickstart: Quickstart) -> Plan:
             training=SftConfig(epochs=1.8 if full else 0.05, batch_size=16, micro_batch_size=8, optim=optim(2e-3)),
         ),
         RewardStage(
-            replace(folder("reward"), eval_every=100),
+            replace(folder("reward"), eval_every=300),
             out / "sft",
             training=RewardConfig(
                 epochs=1.0 if full else 0.02,
