@@ -2,15 +2,19 @@
 
 Times, on one text file (gzipped or not): learning merges, encoding with an empty cache of pre-tokens, encoding again.
 The contestants take turns in the same process, and the median of the rounds is printed, with the number of tokens,
-so that equal work can be seen. A peer that is not installed is left out. Peers are kept to one thread.
+so that equal work can be seen. A peer that is not installed is left out. Peers are kept to one thread. --out FILE
+writes the figures as JSON, with the date and the machine.
 """
 
 import argparse
 import importlib.util
+import json
 import os
+import platform
 import statistics
 import time
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 from minirlhf.tokenizers.bpe import train_bpe
@@ -57,6 +61,7 @@ def main() -> None:
     parser.add_argument("--vocab-size", type=int, default=4096)
     parser.add_argument("--pattern", choices=["gpt2", "gpt4"], default="gpt4")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, help="a JSON file for the figures")
     options = parser.parse_args()
     os.environ["RAYON_NUM_THREADS"] = "1"
     text = read_text(options.file)
@@ -92,6 +97,16 @@ def main() -> None:
         median = statistics.median(seconds[name])
         unit = "ids in the vocabulary" if name.startswith("train") else "tokens"
         print(f"{name:<24}{median:8.3f} s {megabytes / median:8.2f} MB/s   {results[name]} {unit}")
+    if options.out:
+        medians = {
+            name: {"seconds": statistics.median(times), "result": results[name]} for name, times in seconds.items()
+        }
+        machine = (
+            f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}, Python {platform.python_version()}"
+        )
+        text_file = {"file": options.file.name, "megabytes": megabytes, "pattern": options.pattern}
+        described = {"date": date.today().isoformat(), "machine": machine, "rounds": options.rounds, **text_file}
+        options.out.write_text(json.dumps(described | {"medians": medians}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
