@@ -3,11 +3,12 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 PIP = .venv/bin/python -m pip --disable-pip-version-check
 
-.PHONY: help setup quickstart test lint data wheel clean
+.PHONY: help setup quickstart test mutants lint data wheel clean
 
 help:
 	@echo "make quickstart   the whole road on the shipped village, into runs/quickstart (about five minutes)"
 	@echo "make test         every test"
+	@echo "make mutants      plant every mistake of the bank and look for the test that turns red"
 	@echo "make lint         ruff and mypy"
 	@echo "make data         write the shipped data again, from the village's facts"
 	@echo "make wheel        build dist/*.whl"
@@ -28,6 +29,9 @@ quickstart: setup
 # One thread per worker: two workers on two cores beat two threads on tiny tensors.
 test: setup
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2
+
+mutants: setup
+	OMP_NUM_THREADS=1 .venv/bin/python -m tests.mutants.run
 
 lint: setup
 	.venv/bin/ruff format --check .
