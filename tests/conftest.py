@@ -1,6 +1,7 @@
 """Settings for every test: no deadlines, because shared machines stumble, and the same drawn cases every time."""
 
-from hypothesis import settings
+from minirlhf.testing.profiles import load_profile
 
-settings.register_profile("minirlhf", deadline=None, derandomize=True)
-settings.load_profile("minirlhf")
+pytest_plugins = ["minirlhf.testing.plugin", "pytester"]
+
+load_profile("laptop")  # --gradcheck-profile and --gradcheck-examples are read after this, and are stronger
