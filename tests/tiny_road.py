@@ -60,7 +60,20 @@ def command(stage: str, data: Path, models: Path, out: Path) -> list[str]:
             "4",
         ],
         "reinforce": policy,
+        "grpo": [*policy, "--group-size", "2", "--epochs", "2", "--minibatches", "2"],
+        "dpo": [
+            "--model",
+            str(models / "sft"),
+            "--data",
+            str(data / "pairs.jsonl"),
+            "--epochs",
+            "8",
+            "--batch-size",
+            "4",
+            "--micro-batch-size",
+            "3",
+        ],
         "ppo": [*policy, "--epochs", "2", "--minibatches", "2", "--kl-target", "1.0"],
     }
-    held_out = ["--held-out-fraction", "0.34"] if stage in ("sft", "reward") else []
+    held_out = ["--held-out-fraction", "0.34"] if stage in ("sft", "reward", "dpo") else []
     return [stage, *words[stage], *held_out, *common]

@@ -104,6 +104,23 @@ def preference_batch(pairs: Sequence[TokenizedPair], pad_id: int) -> PreferenceB
     return PreferenceBatch(chosen_ids, chosen_mask, rejected_ids, rejected_mask)
 
 
+def answer_batches(pairs: Sequence[TokenizedPair], pad_id: int) -> tuple[TokenBatch, TokenBatch]:
+    """The chosen and the rejected sequences, each right-padded to the longest of their kind; their answers count.
+
+    Raises ValueError for a pair that does not say where its answers begin, or has none.
+    """
+
+    def side(rows: list[Tensor]) -> TokenBatch:
+        ids, there = _right_padded(rows, pad_id)  # [B T+1]
+        begins = torch.tensor([pair.prompt_tokens for pair in pairs])[:, None]
+        loss_mask = (there & (torch.arange(ids.shape[1]) >= begins))[:, 1:]  # [B T]: position t predicts ids[:, t+1]
+        if not ((begins > 0).all() and loss_mask.any(dim=1).all()):
+            raise ValueError("every pair needs a prompt, and an answer behind it")
+        return TokenBatch(ids, loss_mask)
+
+    return side([pair.chosen_ids for pair in pairs]), side([pair.rejected_ids for pair in pairs])
+
+
 def prompt_batch(
     prompts: Sequence[Prompt | tuple[Turn, ...]], tokenizer: Tokenizer, max_prompt_tokens: int
 ) -> PromptBatch:

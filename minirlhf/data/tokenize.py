@@ -28,11 +28,15 @@ class TokenizedConversation:
 
 @dataclass(frozen=True)
 class TokenizedPair:
-    """Prompt and answer as one sequence, twice: int64 [T], int64 [T']; they differ somewhere."""
+    """Prompt and answer as one sequence, twice: int64 [T], int64 [T']; they differ somewhere.
+
+    prompt_tokens: how many ids the two have in common because they are the prompt; the answers begin there.
+    """
 
     chosen_ids: Tensor
     rejected_ids: Tensor
     source: str = ""
+    prompt_tokens: int = 0
 
 
 def prompt_text(turns: Sequence[Turn]) -> str:
@@ -105,6 +109,7 @@ def tokenize_preferences(
                     torch.tensor(chosen[:context], dtype=torch.int64),
                     torch.tensor(rejected[:context], dtype=torch.int64),
                     preference.source,
+                    prompt_tokens,
                 )
             )
     return _some_left(pairs, tally, len(preferences), context)

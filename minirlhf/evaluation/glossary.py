@@ -90,11 +90,37 @@ GLOSSARY: dict[str, GlossaryRow] = {
         "Steady.",
         "If it sinks, look for other programs on the machine.",
     ),
+    # direct preference optimisation
+    "objective": GlossaryRow(
+        "The loss that is descended, in its own unit: for DPO the same as loss_nats_per_pair, for IPO squared nats.",
+        "Falls from its first value, which is log 2 for DPO.",
+        "If it rises, lower the learning rate; to compare losses with each other, look at loss_nats_per_pair.",
+    ),
+    "chosen_reward_mean": GlossaryRow(
+        "Implicit reward of the preferred answers: beta times how much likelier than for the reference they became.",
+        "Begins at 0 and stays above rejected_reward_mean; falling somewhat below 0 is common.",
+        "If it falls as fast as rejected_reward_mean, all answers of the pairs become unlikely: raise beta.",
+    ),
+    "rejected_reward_mean": GlossaryRow(
+        "Implicit reward of the answers that were not preferred.",
+        "Begins at 0 and falls.",
+        "If it falls without end, the policy is only fleeing: raise beta or lower the learning rate.",
+    ),
+    "log_ratio_nats_per_response": GlossaryRow(
+        "Log-probability of the answers of the pairs, under the policy minus under the reference; both kinds together.",
+        "Begins at 0 and moves by a few nats. It is no KL, because the policy did not write these answers.",
+        "Far below 0: the policy has left what the pairs contain; raise beta, lower the learning rate, stop earlier.",
+    ),
     # reinforcement learning
     "score_mean": GlossaryRow(
         "What the reward model (the proxy for human judgement) gives to the policy's answers, one number per answer.",
         "Rises, fast at first, then levels off.",
         "Flat: raise the learning rate or lower kl_coef. Rising while the samples get worse: reward hacking.",
+    ),
+    "score_std_in_group": GlossaryRow(
+        "How far the scores of the answers to one prompt lie apart: the standard deviation of a group, on average.",
+        "Clearly above 0; it shrinks as the answers become equally good.",
+        "At 0 all answers to a prompt score the same and teach nothing: raise the temperature or the group size.",
     ),
     "reward_mean": GlossaryRow(
         "Score minus the KL penalty, per answer: what the policy really maximises.",

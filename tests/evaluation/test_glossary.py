@@ -10,6 +10,8 @@ import minirlhf
 from minirlhf.evaluation.glossary import GLOSSARY, rows_for
 from minirlhf.models.heads import RewardModel
 from minirlhf.rollout.scoring import reward_fn_scorer
+from minirlhf.trainers.dpo import DPOConfig, train_dpo
+from minirlhf.trainers.grpo import GRPOConfig, train_grpo
 from minirlhf.trainers.optim import AdamW, OptimConfig
 from minirlhf.trainers.ppo import PPOConfig, actor_critic, train_ppo
 from minirlhf.trainers.pretrain import PretrainConfig, train_pretrain
@@ -41,6 +43,11 @@ def logged_by_the_trainers() -> set[str]:
             policy, nudged(policy), score, lambda k: prompt_batch(), TOKENIZER, adam(policy),
             ReinforceConfig(steps=1, batch_size=6, max_new_tokens=4), 0, **rl,
         ),
+        train_grpo(
+            policy, nudged(policy), score, lambda k: prompt_batch(), TOKENIZER, adam(policy),
+            GRPOConfig(steps=1, batch_size=12, group_size=2, max_new_tokens=4), 0, **rl,
+        ),
+        train_dpo(policy, nudged(policy), lambda k: [(batches[0], batches[0])], adam(policy), DPOConfig(), 1),
     ]  # fmt: skip
     return {key for run in runs for report in run for key in report.metrics}
 

@@ -1,0 +1,174 @@
+"""The stage `dpo`: a fine-tuned model and pairs of answers to a better model, without a reward model between them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from minirlhf.data.batches import answer_batches, batch_indices
+from minirlhf.data.formats import read_preferences, read_prompts
+from minirlhf.data.shipped import shipped_path
+from minirlhf.data.split import split_by_prompt
+from minirlhf.data.tokenize import TokenizedPair, tokenize_preferences
+from minirlhf.errors import UserError
+from minirlhf.evaluation.calibration import PreferenceReport, evaluate_preferences
+from minirlhf.models.gpt import GPT
+from minirlhf.objectives.dpo import dpo, implicit_rewards
+from minirlhf.objectives.ipo import ipo
+from minirlhf.records import Preference, Prompt
+from minirlhf.run_files import write_json
+from minirlhf.runs import RunOptions, check_folder, drive, open_run
+from minirlhf.seeding import derive_seed
+from minirlhf.stages.common import (
+    DataOptions,
+    fingerprint,
+    finish,
+    load_gpt,
+    pick,
+    restore_model,
+    restore_optimizer,
+    save_training,
+    say,
+    split_rows,
+    to_device,
+)
+from minirlhf.stages.probes import PROBES, fitting, probe_rows
+from minirlhf.stages.reward import sentence
+from minirlhf.tokenizers.tokenizer import Tokenizer
+from minirlhf.trainers.checks import check_settings, freeze
+from minirlhf.trainers.dpo import DPOConfig, PairLoss, Pairs, answer_log_probs, train_dpo
+from minirlhf.trainers.optim import AdamW
+
+HELD_OUT_ROWS = 16  # pairs per forward pass when nothing is learnt
+SHOW = ("loss_nats_per_pair", "accuracy", "pairs_per_second")
+
+
+@dataclass(frozen=True)
+class DPOStage:
+    """Improve a model straight from pairs of answers, one preferred to the other, with DPO."""
+
+    run: RunOptions
+    model: Path  # the model to improve, made by sft; it is also the reference it is measured from
+    source: DataOptions = field(default_factory=DataOptions)
+    held_out: tuple[Path, ...] = ()  # pairs to measure accuracy on; for the shipped data its held-out file
+    held_out_fraction: float = 0.1  # without such a file: the share of the prompts that is kept for it
+    eval_pairs: int = 400  # at most so many held-out pairs are looked at
+    loss: Literal["dpo", "ipo"] = "dpo"  # ipo stops pushing a pair once its margin is large enough
+    label_smoothing: float = 0.0  # share of the labels believed to be wrong, below 0.5; for dpo only
+    training: DPOConfig = field(default_factory=DPOConfig)
+
+    def __post_init__(self) -> None:
+        check_settings(self, eval_pairs=(1, float("inf")), label_smoothing=(0, 0.5 - 1e-9))
+        if self.label_smoothing and self.loss != "dpo":
+            raise UserError("label smoothing belongs to --loss dpo", found=f"--loss {self.loss} --label-smoothing")
+
+    @property
+    def pair_loss(self) -> PairLoss:
+        """The function that --loss names."""
+        return ipo if self.loss == "ipo" else partial(dpo, label_smoothing=self.label_smoothing)
+
+
+def run_dpo(stage: DPOStage) -> Path:
+    """Runs the stage and returns the run folder. Raises UserError before anything is written if the input is wrong."""
+    check_folder(stage.run)
+    device, seed, config = pick(stage.run.device), stage.run.seed, stage.training
+    policy, tokenizer = load_gpt(stage.model, device)
+    reference, _ = load_gpt(stage.model, device)
+    freeze(reference, trained=policy)
+    train, held_out, paths = read_pairs(stage)
+    pairs, report = tokenize_preferences(train, tokenizer, policy.config.context)
+    held_out_pairs = tokenize_preferences(held_out, tokenizer, policy.config.context)[0] if held_out else []
+    say("pairs to train on", report)
+    steps = config.steps(len(pairs))
+
+    settings = {"data": fingerprint(paths, [stage.model]), "gpt": policy.config, "stage": stage}
+    run = open_run(stage.run, device, "dpo", settings)
+    policy = restore_model(run, policy)
+    optimizer = AdamW(policy.named_parameters(), config.optim)
+    restore_optimizer(run, optimizer)
+    order_seed = derive_seed(seed, "dpo order")
+
+    def batches_of(items: Sequence[TokenizedPair], size: int | None) -> list[Pairs]:
+        by_length = sorted(items, key=lambda pair: len(pair.chosen_ids) + len(pair.rejected_ids))  # less padding
+        groups = (answer_batches(group, tokenizer.pad_id) for group in split_rows(by_length, size))
+        return [(to_device(chosen, device), to_device(rejected, device)) for chosen, rejected in groups]
+
+    def pairs_at(step: int) -> list[Pairs]:
+        indices = batch_indices(len(pairs), config.batch_size, order_seed, step)
+        return batches_of([pairs[i] for i in indices], config.micro_batch_size)
+
+    held_out_batches = batches_of(held_out_pairs[: stage.eval_pairs], HELD_OUT_ROWS)
+    ref_log_probs = held_out_log_probs(reference, held_out_batches) if held_out_pairs else torch.empty(2, 0)
+
+    def judged() -> PreferenceReport:
+        log_probs = held_out_log_probs(policy, held_out_batches)
+        return held_out_report(log_probs, ref_log_probs, held_out_batches, config.beta)
+
+    def evaluate(step: int) -> dict[str, float]:
+        result = judged()
+        return {"val_accuracy": result.accuracy.mean, "val_loss_nats_per_pair": result.loss_nats_per_pair}
+
+    def save(state: dict[str, Any]) -> None:
+        save_training(run, policy, tokenizer, optimizer, state)
+
+    probes = probe_prompts(stage, policy, tokenizer, held_out or train)
+
+    def sample() -> list[dict[str, Any]]:
+        return probe_rows(policy, tokenizer, probes, seed)
+
+    if not run.finished:
+        reports = train_dpo(policy, reference, pairs_at, optimizer, config, steps, stage.pair_loss, run.start_step)
+        drive(run, reports, steps, save, evaluate if held_out_pairs else None, sample if probes else None, SHOW)
+        if held_out_pairs:
+            result = judged()
+            write_json(run.folder / "evaluation.json", result.as_dict())
+            print("implicit rewards: " + sentence(result))
+    finish(run, policy, tokenizer, steps, f"minirlhf chat {run.folder}")
+    return run.folder
+
+
+def read_pairs(stage: DPOStage) -> tuple[list[Preference], list[Preference], list[Path]]:
+    """Pairs to train on, held-out pairs, and the files they came from."""
+    paths = stage.source.paths("preferences.jsonl.gz")
+    preferences, report = read_preferences(paths, **stage.source.reading())
+    say("pairs read", report)
+    held_out_paths = stage.held_out or (() if stage.source.data else (shipped_path("preferences_held_out.jsonl"),))
+    if held_out_paths:
+        held_out, _ = read_preferences(held_out_paths, **stage.source.reading())
+        return list(preferences), list(held_out), [*paths, *held_out_paths]
+    train, held_out = split_by_prompt(preferences, stage.held_out_fraction, stage.run.seed)
+    return list(train), list(held_out), list(paths)
+
+
+def probe_prompts(stage: DPOStage, policy: GPT, tokenizer: Tokenizer, pairs: Sequence[Preference]) -> list[Prompt]:
+    """A few prompts to answer again and again: held-out ones of the village, or those of the pairs."""
+    if stage.source.data:
+        prompts = [Prompt(turns, "") for turns in dict.fromkeys(pair.prompt for pair in pairs)]
+    else:
+        prompts = list(read_prompts([shipped_path("prompts_held_out.jsonl")])[0])
+    fit = fitting(prompts, policy, tokenizer)
+    return fit[:: max(1, len(fit) // PROBES)][:PROBES]  # spread over the file
+
+
+@torch.no_grad()
+def held_out_log_probs(model: GPT, batches: Sequence[Pairs]) -> torch.Tensor:
+    """[2 N] nats: of the chosen answers, and of the rejected ones."""
+    model.eval()
+    return torch.cat([torch.stack([answer_log_probs(model, side) for side in both]) for both in batches], dim=1)
+
+
+def held_out_report(
+    log_probs: torch.Tensor, ref_log_probs: torch.Tensor, batches: Sequence[Pairs], beta: float
+) -> PreferenceReport:
+    """Accuracy, calibration, margins and length bias of the implicit rewards; log-probs [2 N], chosen above."""
+    chosen, rejected = (
+        implicit_rewards(ours, theirs, beta).double().cpu().numpy()
+        for ours, theirs in zip(log_probs, ref_log_probs, strict=True)
+    )
+    chosen_lengths, rejected_lengths = (
+        torch.cat([both[side].loss_mask.sum(dim=1) for both in batches]).cpu().numpy() for side in (0, 1)
+    )
+    return evaluate_preferences(chosen, rejected, chosen_lengths, rejected_lengths)
