@@ -34,6 +34,11 @@ COMMANDS = {
     "reward": Command("learn a score from pairs of answers", "stages.reward:RewardStage", "run_reward"),
     "reinforce": Command("improve answers with REINFORCE", "stages.reinforce:ReinforceStage", "run_reinforce"),
     "ppo": Command("improve answers with PPO", "stages.ppo:PPOStage", "run_ppo"),
+    "grpo": Command("improve answers with GRPO: groups instead of a critic", "stages.grpo:GRPOStage", "run_grpo"),
+    "dpo": Command("improve answers straight from pairs, with DPO or IPO", "stages.dpo:DPOStage", "run_dpo"),
+    "compare": Command(
+        "PPO, GRPO, DPO and REINFORCE side by side on the shipped village", "compare:Compare", "run_compare"
+    ),
     "generate": Command("answer prompts, or continue text", "stages.generate:Generate", "run_generate"),
     "chat": Command("talk with a model", "stages.chat:Chat", "run_chat"),
     "evaluate": Command(

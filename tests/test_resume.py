@@ -21,7 +21,7 @@ from minirlhf import cli, runs
 from minirlhf.stages import common
 from tests.tiny_road import command, write_data
 
-STAGES = ("pretrain", "sft", "reward", "reinforce", "ppo")
+STAGES = ("pretrain", "sft", "reward", "reinforce", "ppo", "grpo", "dpo")
 EVERY_STEP = ["--save-every-seconds", "0", "--eval-every", "3"]
 OF_THE_CLOCK = ("seconds", "per_second")
 
@@ -168,7 +168,7 @@ SERVER = """
 import json, os, sys
 import tyro
 import minirlhf.stages.ppo, minirlhf.stages.reinforce, minirlhf.stages.pretrain
-import minirlhf.stages.sft, minirlhf.stages.reward
+import minirlhf.stages.sft, minirlhf.stages.reward, minirlhf.stages.grpo, minirlhf.stages.dpo
 from minirlhf.stages import common
 from minirlhf.cli import main
 common.write_run_report = lambda folder: (folder / "report.html").write_text("", "utf-8")
