@@ -1,4 +1,4 @@
-"""Rewards, generalised advantages and whitening, written as the definitions: NumPy float64, plain loops.
+"""Rewards and generalised advantages, written as the definitions: NumPy float64, plain loops.
 
 None of these has a backward: rewards, advantages and returns are data to the losses that use them.
 
@@ -19,6 +19,11 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 
+def last_response_index(response_mask: Bools) -> NDArray[np.int64]:
+    """The place of each response's last token, [B R] -> [B]."""
+    return np.array([max(t for t in range(response_mask.shape[1]) if row[t]) for row in response_mask])
+
+
 def shape_rewards(
     scores: Floats, log_probs: Floats, ref_log_probs: Floats, response_mask: Bools, kl_coef: float
 ) -> Floats:
@@ -32,7 +37,7 @@ def shape_rewards(
     return rewards
 
 
-def gae_double_loop(
+def gae(
     rewards: Floats, values: Floats, response_mask: Bools, gamma: float, gae_lambda: float, beyond: Floats
 ) -> tuple[Floats, Floats]:
     """(advantages, returns) [B R] by eq. 16 term by term, O(R^2). beyond [B] is V_n of each response."""
@@ -59,11 +64,11 @@ def discounted_returns(rewards: Floats, response_mask: Bools, gamma: float, beyo
     return returns
 
 
-def whiten(x: Floats, mask: Bools, shift_mean: bool) -> Floats:
-    """Counted values to variance 1 (biased, plus 1e-8) and, if shift_mean, mean 0; 0 off the mask."""
-    counted = x[mask]
-    mean = counted.mean()
-    scaled = (counted - mean) / np.sqrt(((counted - mean) ** 2).mean() + 1e-8)
-    whitened = np.zeros(x.shape)
-    whitened[mask] = scaled if shift_mean else scaled + mean
-    return whitened
+def clip_magnitude(x: Floats, limit: float) -> Floats:
+    """Every value moved to the nearest one in [-limit, limit]."""
+    return np.array([max(-limit, min(limit, float(value))) for value in x.flat]).reshape(x.shape)
+
+
+def clip_magnitude_grad(x: Floats, limit: float, dout: Floats) -> Floats:
+    """The gradient passes where nothing was clipped. Any shape."""
+    return np.where(np.abs(x) <= limit, dout, 0.0)

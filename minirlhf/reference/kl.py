@@ -23,24 +23,20 @@ sum_i p_i k'(d_i) dlog p_i/dz_k, and sum_i p_i c_i (1[i=k] - p_k) = p_k (c_k - s
 import numpy as np
 from numpy.typing import NDArray
 
+from minirlhf.reference.softmax import log_softmax
+
 Floats = NDArray[np.float64]
-
-
-def _log_softmax(logits: Floats, temperature: float) -> Floats:
-    scaled = logits / temperature
-    scaled = scaled - scaled.max(axis=-1, keepdims=True)
-    return scaled - np.log(np.exp(scaled).sum(axis=-1, keepdims=True))
 
 
 def exact_kl(logits: Floats, ref_logits: Floats, temperature: float = 1.0) -> Floats:
     """Exact KL of each position, nats: [... V] -> [...]."""
-    log_probs, ref_log_probs = _log_softmax(logits, temperature), _log_softmax(ref_logits, temperature)
+    log_probs, ref_log_probs = log_softmax(logits, temperature), log_softmax(ref_logits, temperature)
     return (np.exp(log_probs) * (log_probs - ref_log_probs)).sum(axis=-1)
 
 
 def exact_kl_grad(upstream: Floats, logits: Floats, ref_logits: Floats, temperature: float = 1.0) -> Floats:
     """Gradient [... V] of sum(upstream * exact_kl) with respect to logits, by (1)."""
-    log_probs, ref_log_probs = _log_softmax(logits, temperature), _log_softmax(ref_logits, temperature)
+    log_probs, ref_log_probs = log_softmax(logits, temperature), log_softmax(ref_logits, temperature)
     kl = exact_kl(logits, ref_logits, temperature)[..., None]
     return upstream[..., None] * np.exp(log_probs) * (log_probs - ref_log_probs - kl) / temperature
 

@@ -1,7 +1,11 @@
 """The two MLPs and their activations, forward and backward.
 
-GPT-2's gelu (Hendrycks and Gimpel 2016, arXiv:1606.08415, section 2) weighs x by the chance that a normal number
-is smaller, in its tanh form:
+gelu (Hendrycks and Gimpel 2016, arXiv:1606.08415, section 2) weighs x by the chance Φ(x) that a normal number is
+smaller. With the normal density φ = Φ', the product rule gives
+
+    gelu(x) = x Φ(x) = x/2 (1 + erf(x/√2)),      gelu'(x) = Φ(x) + x φ(x),      φ(x) = exp(-x²/2) / √(2π).
+
+GPT-2 uses the paper's approximation of Φ by a tanh:
 
     gelu(x) = x/2 (1 + tanh u),   u = √(2/π) (x + 0.044715 x³)
     gelu'(x) = (1 + tanh u)/2 + x/2 (1 - tanh² u) √(2/π) (1 + 3 · 0.044715 x²)
@@ -13,6 +17,8 @@ swish(x) = x σ(x), with σ(x) = 1 / (1 + exp(-x)) (Ramachandran et al. 2017, ar
 The gelu MLP is gelu(x Wᵀ + b) W₂ᵀ + b₂. SwiGLU (Shazeer 2020, arXiv:2002.05202, eq. 6) lets one half open the other:
 (swish(x Gᵀ) · x Uᵀ) Dᵀ. For a product with a matrix, y = x Wᵀ, the gradients are dx = dy W and dW = dyᵀ x.
 """
+
+from math import erf
 
 import numpy as np
 
@@ -29,6 +35,15 @@ def gelu_grad(x: Array, dout: Array) -> Array:
     """The gradient at x from the gradient dout of gelu(x). Any shape."""
     tanh = np.tanh(ROOT * (x + CUBE * x**3))
     return dout * ((1 + tanh) / 2 + x / 2 * (1 - tanh**2) * ROOT * (1 + 3 * CUBE * x**2))
+
+
+def gelu_exact(x: Array) -> Array:
+    return x * _normal_below(x)
+
+
+def gelu_exact_grad(x: Array, dout: Array) -> Array:
+    """The gradient at x from the gradient dout of gelu_exact(x). Any shape."""
+    return dout * (_normal_below(x) + x * np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi))
 
 
 def swish(x: Array) -> Array:
@@ -68,3 +83,8 @@ def swiglu_grad(x: Array, w_gate: Array, w_up: Array, w_out: Array, dout: Array)
 
 def _sigmoid(x: Array) -> Array:
     return 1 / (1 + np.exp(-x))
+
+
+def _normal_below(x: Array) -> Array:
+    """Φ(x): how likely a normal number is below x."""
+    return (1 + np.vectorize(erf, otypes=[np.float64])(x / np.sqrt(2))) / 2

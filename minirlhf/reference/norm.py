@@ -24,35 +24,47 @@ from minirlhf.reference.softmax import Array
 
 def layer_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> Array:
     """x [... D], weight and bias [D] -> [... D]."""
-    y, _ = _standardised(x, eps, centre=True)
+    y, _ = standardise(x, eps)
     return y * weight + bias
 
 
 def layer_norm_grad(x: Array, weight: Array, dout: Array, eps: float = 1e-5) -> tuple[Array, Array, Array]:
     """(dx [... D], dweight [D], dbias [D]) from the gradient dout [... D] of the output."""
-    y, r = _standardised(x, eps, centre=True)
-    dy = dout * weight
-    dx = r * (dy - dy.mean(-1, keepdims=True) - y * (y * dy).mean(-1, keepdims=True))
-    return dx, _over_tokens(dout * y), _over_tokens(dout)
+    y, r = standardise(x, eps)
+    return standardise_grad(y, r, dout * weight), _over_tokens(dout * y), _over_tokens(dout)
 
 
 def rms_norm(x: Array, weight: Array, eps: float = 1e-5) -> Array:
     """x [... D], weight [D] -> [... D]."""
-    y, _ = _standardised(x, eps, centre=False)
+    y, _ = rescale(x, eps)
     return y * weight
 
 
 def rms_norm_grad(x: Array, weight: Array, dout: Array, eps: float = 1e-5) -> tuple[Array, Array]:
     """(dx [... D], dweight [D]) from the gradient dout [... D] of the output."""
-    y, r = _standardised(x, eps, centre=False)
-    dy = dout * weight
-    return r * (dy - y * (y * dy).mean(-1, keepdims=True)), _over_tokens(dout * y)
+    y, r = rescale(x, eps)
+    return rescale_grad(y, r, dout * weight), _over_tokens(dout * y)
 
 
-def _standardised(x: Array, eps: float, centre: bool) -> tuple[Array, Array]:
-    c = x - x.mean(axis=-1, keepdims=True) if centre else x
-    r = 1 / np.sqrt((c**2).mean(axis=-1, keepdims=True) + eps)
-    return c * r, r
+def standardise(x: Array, eps: float) -> tuple[Array, Array]:
+    """(y, r): y = (x - mean) r, r = 1 / √(var + eps). [... D] -> [... D], [... 1]."""
+    return rescale(x - x.mean(axis=-1, keepdims=True), eps)
+
+
+def standardise_grad(y: Array, r: Array, dy: Array) -> Array:
+    """dx = r (dy - mean(dy) - y mean(y dy)), all [... D] but r."""
+    return r * (dy - dy.mean(-1, keepdims=True) - y * (y * dy).mean(-1, keepdims=True))
+
+
+def rescale(x: Array, eps: float) -> tuple[Array, Array]:
+    """(y, r): y = x r, r = 1 / √(mean(x²) + eps). [... D] -> [... D], [... 1]."""
+    r = 1 / np.sqrt((x**2).mean(axis=-1, keepdims=True) + eps)
+    return x * r, r
+
+
+def rescale_grad(y: Array, r: Array, dy: Array) -> Array:
+    """dx = r (dy - y mean(y dy)), all [... D] but r."""
+    return r * (dy - y * (y * dy).mean(-1, keepdims=True))
 
 
 def _over_tokens(x: Array) -> Array:

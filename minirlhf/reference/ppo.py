@@ -35,7 +35,7 @@ def ppo_policy_loss(
     return float(np.mean(losses))
 
 
-def ppo_policy_grad(
+def ppo_policy_loss_grad(
     log_probs: Floats, old_log_probs: Floats, advantages: Floats, response_mask: Bools, clip_range: float
 ) -> Floats:
     """Gradient [B R] with respect to log_probs, by the two cases above."""
@@ -60,7 +60,7 @@ def clipped_value_loss(
     return float(np.mean(losses))
 
 
-def clipped_value_grad(
+def clipped_value_loss_grad(
     values: Floats, old_values: Floats, returns: Floats, response_mask: Bools, clip_range: float
 ) -> Floats:
     """Gradient [B R] with respect to values, by the two cases above."""
@@ -71,3 +71,23 @@ def clipped_value_grad(
             if abs(values[i] - returns[i]) >= abs(clipped - returns[i]):
                 gradient[i] = (values[i] - returns[i]) / response_mask.sum()
     return gradient
+
+
+def explained_variance(values: Floats, returns: Floats, response_mask: Bools) -> float:
+    """1 - Var(returns - values) / Var(returns) over the counted tokens; 0 where all returns are equal."""
+    target, error = returns[response_mask], (returns - values)[response_mask]
+    spread = float(np.mean((target - target.mean()) ** 2))
+    return 1 - float(np.mean((error - error.mean()) ** 2)) / spread if spread > 0 else 0.0
+
+
+def ppo_diagnostics(
+    log_probs: Floats, old_log_probs: Floats, response_mask: Bools, clip_range: float
+) -> dict[str, float]:
+    """Ratios, k3 estimate of KL(old || new) and the share outside the clip, token by token."""
+    ratios = [np.exp(log_probs[i] - old_log_probs[i]) for i in np.ndindex(log_probs.shape) if response_mask[i]]
+    return {
+        "ratio_mean": float(np.mean(ratios)),
+        "ratio_max": float(np.max(ratios)),
+        "approx_kl_nats_per_token": float(np.mean([r - 1 - np.log(r) for r in ratios])),
+        "clip_fraction": float(np.mean([r > 1 + clip_range or r < 1 - clip_range for r in ratios])),
+    }

@@ -17,6 +17,6 @@ def reinforce_loss(log_probs: Floats, advantages: Floats, response_mask: Bools) 
     return -float(np.mean([advantages[i] * log_probs[i] for i in np.ndindex(log_probs.shape) if response_mask[i]]))
 
 
-def reinforce_grad(log_probs: Floats, advantages: Floats, response_mask: Bools) -> Floats:
+def reinforce_loss_grad(log_probs: Floats, advantages: Floats, response_mask: Bools) -> Floats:
     """Gradient [B R] with respect to log_probs."""
     return np.where(response_mask, -advantages / response_mask.sum(), 0.0)

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from minirlhf.errors import UserError
 from minirlhf.models.gpt import GPT, GPTConfig
 from minirlhf.nn.attention import eager_attend
-from minirlhf.reference.gpt import Shape
+from minirlhf.reference.block import Shape
 from minirlhf.reference.gpt import gpt as reference_gpt
 
 VOCAB, CONTEXT = 11, 10
@@ -56,7 +56,7 @@ def some_ids(seed: int, *shape: int) -> torch.Tensor:
 def test_equals_the_numpy_decoder(name, tokens):
     model, config, ids = MODELS[name], SHAPES[name], some_ids(tokens, 2, tokens)
     weights = {key: tensor.numpy() for key, tensor in model.state_dict().items()}
-    shape = Shape(config.layers, config.heads, config.key_value_heads, llama=name == "llama")
+    shape = Shape(config.layers, config.heads, config.key_value_heads, config.positions, config.norm, config.mlp)
     logits = model(ids).detach()
     for row in range(2):
         want = torch.tensor(reference_gpt(weights, shape, ids[row].numpy()))

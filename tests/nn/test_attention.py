@@ -10,8 +10,8 @@ from numpy.testing import assert_allclose
 from minirlhf.nn.attention import CausalSelfAttention, eager_attend
 from minirlhf.nn.cache import empty_cache
 from minirlhf.nn.rope import rotate, rotation_table
-from minirlhf.reference.attention import multi_head
-from minirlhf.reference.rope import rope
+from minirlhf.reference.attention import eager_attend as reference_attend
+from minirlhf.reference.rope import rotate as reference_rotate
 
 
 @st.composite
@@ -31,7 +31,7 @@ def test_equals_one_head_at_a_time(case):
     q, k, v, visible = case
     out = eager_attend(*map(torch.tensor, case)).numpy()
     for row in range(len(q)):
-        assert_allclose(out[row], multi_head(q[row], k[row], v[row], visible[row, 0]), rtol=1e-12, atol=1e-13)
+        assert_allclose(out[row], reference_attend(q[row], k[row], v[row], visible[row, 0]), rtol=1e-12, atol=1e-13)
     empty = ~visible.any(-1)[:, 0]  # [B T]
     assert (out.transpose(0, 2, 1, 3)[empty] == 0).all()
 
@@ -63,15 +63,17 @@ def test_rope_equals_complex_numbers(half, tokens, seed):
     cos, sin = rotation_table(50, 2 * half, 100.0, torch.float64, torch.device("cpu"))
     index = torch.tensor(positions)
     out = rotate(torch.tensor(x)[None, None], (cos[index], sin[index]))[0, 0]
-    assert_allclose(out.numpy(), rope(x, positions, 100.0), rtol=1e-11, atol=1e-12)
+    assert_allclose(out.numpy(), reference_rotate(x, positions, 100.0), rtol=1e-11, atol=1e-12)
 
 
 def test_rope_products_depend_on_the_distance_only():
     rng = np.random.default_rng(0)
     q, k = rng.normal(size=(2, 1, 8))
-    products = [(rope(q, np.array([p + 3])) * rope(k, np.array([p]))).sum() for p in range(0, 60, 7)]
+    products = [
+        (reference_rotate(q, np.array([p + 3])) * reference_rotate(k, np.array([p]))).sum() for p in range(0, 60, 7)
+    ]
     assert_allclose(products, products[0], rtol=1e-11)
-    assert abs((rope(q, np.array([4])) * rope(k, np.array([0]))).sum() - products[0]) > 1e-3
+    assert abs((reference_rotate(q, np.array([4])) * reference_rotate(k, np.array([0]))).sum() - products[0]) > 1e-3
 
 
 def test_a_table_made_in_inference_mode_serves_training():

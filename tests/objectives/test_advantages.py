@@ -63,7 +63,7 @@ def test_gae_equals_the_double_loop(rollout, gamma, gae_lambda, truncated):
         truncated=truncated.split()[0],
         last_values=last_values if truncated == "bootstrap" else None,
     )
-    by_definition = reference.gae_double_loop(
+    by_definition = reference.gae(
         rollout.rewards, rollout.values, rollout.response_mask, gamma, gae_lambda, beyond
     )
     assert_allclose(advantages, by_definition[0], rtol=1e-11, atol=1e-12)

@@ -15,7 +15,7 @@ from minirlhf.objectives.likelihood import (
     token_log_probs,
     token_log_probs_and_entropy,
 )
-from minirlhf.reference import cross_entropy as reference
+from minirlhf.reference import likelihood as reference
 from minirlhf.testing.gradients import central_difference
 from minirlhf.testing.strategies import floats, logit_cases
 

@@ -23,7 +23,7 @@ def test_policy_loss_by_hand_by_nudging_and_by_autograd(rollout, clip_range):
     for kink in (math.log(1 - clip_range), math.log(1 + clip_range)):
         assume((np.abs(log_ratio - kink) > 10 * STEP).all())
     data = rollout.old_log_probs, rollout.advantages, rollout.response_mask, clip_range
-    by_hand = reference.ppo_policy_grad(rollout.log_probs, *data)
+    by_hand = reference.ppo_policy_loss_grad(rollout.log_probs, *data)
     by_nudging = central_difference(lambda p: reference.ppo_policy_loss(p, *data), rollout.log_probs, STEP)
 
     leaf = torch.tensor(rollout.log_probs, requires_grad=True)
@@ -87,7 +87,7 @@ def test_value_loss_by_hand_by_nudging_and_by_autograd(rollout, clip_range):
     crossing = np.abs(np.abs(values - returns) - np.abs(clipped - returns)) > 10 * STEP
     assume((crossing | (clipped == values)).all())  # kink of the maximum
     data = old_values, returns, rollout.response_mask, clip_range
-    by_hand = reference.clipped_value_grad(values, *data)
+    by_hand = reference.clipped_value_loss_grad(values, *data)
     by_nudging = central_difference(lambda v: reference.clipped_value_loss(v, *data), values, STEP)
 
     leaf = torch.tensor(values, requires_grad=True)

@@ -17,7 +17,7 @@ from minirlhf.testing.strategies import floats, rollouts
 @given(rollouts())
 def test_by_hand_by_nudging_and_by_autograd(rollout):
     log_probs, advantages, mask = rollout.log_probs, rollout.advantages, rollout.response_mask
-    by_hand = reference.reinforce_grad(log_probs, advantages, mask)
+    by_hand = reference.reinforce_loss_grad(log_probs, advantages, mask)
     by_nudging = central_difference(lambda p: reference.reinforce_loss(p, advantages, mask), log_probs)
     leaf, weights = torch.tensor(log_probs, requires_grad=True), torch.tensor(advantages, requires_grad=True)
     loss = reinforce_loss(leaf, weights, torch.tensor(mask))

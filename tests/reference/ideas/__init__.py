@@ -1,0 +1,1 @@
+"""Every idea that has a gradient, once, so that one test can hold all its witnesses against each other."""
