@@ -9,6 +9,7 @@ from torch.testing import assert_close
 
 from minirlhf.errors import UserError
 from minirlhf.generation.sampling import SamplingConfig, invert_cumulative, sample_tokens, sampling_log_probs
+from minirlhf.objectives.guards import NonFiniteError
 
 
 def some_logits(seed: int, rows: int, vocab: int, scale: float = 2.0) -> torch.Tensor:
@@ -126,3 +127,17 @@ def test_randomness_must_come_from_somewhere():
 def test_numbers_that_make_no_sense_are_refused(options, told):
     with pytest.raises(UserError, match=told):
         SamplingConfig(**options)
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+@pytest.mark.parametrize("greedy", [False, True])
+def test_one_broken_row_among_good_ones_is_refused(broken, greedy):
+    logits = some_logits(0, 3, 5)
+    logits[1, 2] = broken
+    with pytest.raises(NonFiniteError, match="not finite"):
+        sample_tokens(logits, SamplingConfig(greedy=greedy), torch.Generator().manual_seed(0))
+    logits[1, 2] = -torch.inf  # forbidden is not broken, as long as something is left
+    sample_tokens(logits, SamplingConfig(greedy=greedy), torch.Generator().manual_seed(0))
+    logits[1] = -torch.inf
+    with pytest.raises(NonFiniteError, match="not finite"):
+        sample_tokens(logits, SamplingConfig(greedy=greedy), torch.Generator().manual_seed(0))

@@ -187,3 +187,14 @@ def test_the_reference_matters():
     near, far = tiny_rollout(policy, reference=policy), tiny_rollout(policy, reference=nudged(policy, 2))
     assert torch.equal(near.old_log_probs, near.ref_log_probs)
     assert not torch.allclose(far.old_log_probs, far.ref_log_probs)
+
+
+def test_a_stop_token_that_does_not_count_ends_nothing():
+    """The generator's own mask already ends before it: the answer was cut, not ended."""
+    ids = torch.tensor([[97, 65, 66, END, 65], [97, 65, END, 66, END]])
+    mask = torch.tensor([[True, True, False, False], [True, True, False, False]])
+    attention_mask = torch.cat([torch.ones(2, 1, dtype=torch.bool), mask], dim=1)
+    nothing = torch.zeros(2, dtype=torch.bool)
+    cut = cut_at_stop(Generation(ids, attention_mask, mask, nothing, torch.zeros(2, 4)), (END,), PAD)
+    assert cut.ended.tolist() == [False, True]
+    assert cut.response_mask.tolist() == [[True, True], [True, True]]

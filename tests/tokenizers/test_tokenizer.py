@@ -137,3 +137,13 @@ def test_a_pair_merged_twice():
     control = {name: 258 + at for at, name in enumerate(CONTROL_TOKENS)}
     with pytest.raises(ValueError, match="merged twice"):
         Tokenizer((*plain.tokens, b"ab", b"ab"), ((97, 98), (97, 98)), "gpt4", control)
+
+
+@given(st.permutations(range(256)), st.text(max_size=20))
+def test_any_order_of_the_bytes_is_kept_with_and_without_merges(order, text):
+    """An order that is not its own inverse tells the table from bytes to ids from the one back."""
+    plain = build_tokenizer((), "bytes", order)
+    assert plain.encode(text) == [order.index(byte) for byte in text.encode()]
+    merged = build_tokenizer([(order.index(ord("a")), order.index(ord("b")))], "gpt2", order)
+    assert merged.encode("ab") == [256] and merged.encode("ba") == [order.index(ord("b")), order.index(ord("a"))]
+    assert merged.decode(merged.encode(text)) == text

@@ -13,7 +13,10 @@ from minirlhf.errors import UserError
 from minirlhf.evaluation.glossary import GLOSSARY
 from minirlhf.models.heads import ValueModel
 from minirlhf.objectives.guards import NonFiniteError
+from minirlhf.objectives.likelihood import response_log_probs
+from minirlhf.rollout.collect import response_values
 from minirlhf.rollout.scoring import reward_fn_scorer
+from minirlhf.seeding import torch_generator
 from minirlhf.trainers import ppo as ppo_module
 from minirlhf.trainers.minibatches import shuffled_minibatches, take
 from minirlhf.trainers.optim import AdamW
@@ -438,3 +441,50 @@ def test_each_rollout_draws_and_shuffles_afresh(monkeypatch):
     list(Run(changed(steps=2, optim=still), scorer=reward_fn_scorer(note)).reports())
     assert answers[0] != answers[1]  # the same policy and the same prompts
     assert orders[:4] != orders[4:]
+
+
+@pytest.mark.parametrize(("clip_range", "value_clip_range"), [(0.5, 0.01), (0.01, 0.5)])
+def test_ratio_and_values_are_held_by_their_own_clip_ranges(clip_range, value_clip_range):
+    experience = experience_with_values()
+    experience = dataclasses.replace(experience, old_values=experience.old_values + 0.1)  # between the two ranges
+    config = changed(clip_range=clip_range, value_clip_range=value_clip_range)
+    metrics, _ = losses_and_gradients(experience, torch.arange(6), config)
+    mask, tokens = experience.response_mask, mask_tokens(experience)
+    policy, value_model = nudged(tiny_gpt(layers=2), 2, 0.02), tiny_value_model()
+    sequence = (experience.ids, experience.attention_mask, mask.shape[1])
+    log_probs, _ = response_log_probs(policy, *sequence)
+    ratio, advantages = (log_probs - experience.old_log_probs).exp(), experience.advantages
+    surrogate = torch.minimum(ratio * advantages, ratio.clamp(1 - clip_range, 1 + clip_range) * advantages)
+    assert metrics["policy_loss"] == pytest.approx(-(surrogate * mask).sum().item() / tokens, rel=1e-10)
+    values, old_values = response_values(value_model, *sequence), experience.old_values
+    near = torch.maximum(torch.minimum(values, old_values + value_clip_range), old_values - value_clip_range)
+    errors = torch.maximum((values - experience.returns) ** 2, (near - experience.returns) ** 2)
+    assert metrics["value_loss"] == pytest.approx((errors * mask).sum().item() / tokens / 2, rel=1e-10)
+
+
+def mask_tokens(experience):
+    return int(experience.response_mask.sum())
+
+
+def test_no_two_uses_of_chance_share_a_stream(monkeypatch):
+    """Sampling and shuffling, rank by rank and step by step: the same path of names twice would be the same numbers."""
+    paths = []
+
+    def noted(seed, *names, **options):
+        paths.append((seed, *names))
+        return torch_generator(seed, *names, **options)
+
+    monkeypatch.setattr(ppo_module, "torch_generator", noted)
+    for rank in (0, 1):
+        list(Run(changed(steps=2), rank=rank).reports())
+    assert len(paths) == len(set(paths)) == 8
+
+
+def test_the_penalty_is_charged_at_the_coefficient_the_controller_set():
+    run = Run(changed(steps=4, kl_target=0.01, kl_horizon=6.0, missing_end_penalty=None))
+    for report in run.reports():
+        metrics = report.metrics
+        expected = metrics["score_mean"] - metrics["kl_coef"] * metrics["kl_nats_per_response"]
+        assert metrics["reward_mean"] == pytest.approx(expected, rel=1e-9)
+    assert metrics["kl_coef"] != pytest.approx(run.config.kl_coef, rel=0.1)
+    assert abs(metrics["kl_nats_per_response"]) > 1e-3

@@ -152,3 +152,13 @@ def test_it_learns_a_text_by_heart():
     reports = list(train_pretrain(model, lambda step: [batch], AdamW(model.named_parameters(), optim), config))
     assert reports[0].metrics["loss_nats_per_token"] == pytest.approx(2.398, abs=0.05)  # log 11: it knows nothing yet
     assert reports[-1].metrics["loss_nats_per_token"] < 0.4
+
+
+def test_each_step_drops_other_numbers():
+    """The same weights, the same data, a learning rate of 0: only dropout tells one step from the next."""
+    optim = OptimConfig(learning_rate=0.0)
+    for dropout, different in ((0.5, 4), (0.0, 1)):
+        model = tiny_model(dropout=dropout)
+        config = PretrainConfig(steps=4, optim=optim)
+        reports = train_pretrain(model, lambda step: batches_at(0), AdamW(model.named_parameters(), optim), config)
+        assert len({report.metrics["loss_nats_per_token"] for report in reports}) == different
