@@ -1,0 +1,79 @@
+"""Whatever nn/, objectives/ and models/ offer has a NumPy reference of the same name, or says here why it needs none."""
+
+import ast
+import re
+from pathlib import Path
+
+import minirlhf
+from tests.reference.test_three_witnesses import IDEAS
+
+PACKAGE = Path(minirlhf.__file__).parent
+
+NO_MATHEMATICS = {
+    # what is checked or stored, not reckoned
+    "check_token_arrays": "a check of shapes",
+    "check_finite": "a check",
+    "describe_non_finite": "a sentence",
+    "non_finite_error": "an exception",
+    "kv_cache": "storage; its law is that cached decoding equals the whole forward pass (tests/models/test_gpt.py)",
+    "empty_cache": "storage",
+    "gpt_config": "settings",
+    "make_norm": "a choice between two layers that have references",
+    "make_dropout": "a choice; the mask itself is reference/dropout.py",
+    "make_head": "random numbers; their spread is tested in tests/models/test_heads.py",
+    "initialise": "random numbers; their spread is tested in tests/models/test_gpt.py",
+    "pick_device": "a choice of hardware",
+}
+FILES_ONLY = ("checkpoint.py", "checkpoint_files.py", "hugging_face.py", "hugging_face_config.py")  # reading, writing
+
+
+def public_names(folder: str, skip: tuple[str, ...] = ()) -> dict[str, str]:
+    """snake_case name -> file, of every public function and class."""
+    names = {}
+    for path in sorted((PACKAGE / folder).glob("*.py")):
+        if path.name in skip:
+            continue
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                names[snake_case(node.name)] = f"{folder}/{path.name}"
+    return names
+
+
+def snake_case(name: str) -> str:
+    """LayerNorm -> layer_norm, GPT -> gpt, SwiGLU -> swiglu, KVCache -> kv_cache."""
+    known = {"SwiGLU": "swiglu", "GPT": "gpt", "GPTConfig": "gpt_config", "KVCache": "kv_cache", "GeluMLP": "gelu_mlp"}
+    return known.get(name) or re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+OFFERED = public_names("nn") | public_names("objectives") | public_names("models", FILES_ONLY)
+REFERENCES = public_names("reference")
+
+
+def test_every_public_function_has_a_reference_of_the_same_name():
+    missing = {name: file for name, file in OFFERED.items() if name not in REFERENCES and name not in NO_MATHEMATICS}
+    assert not missing, f"without a proof: {missing}"
+
+
+def test_no_excuse_is_out_of_date():
+    assert set(NO_MATHEMATICS) <= set(OFFERED), "an excuse for what is no longer there"
+    assert not set(NO_MATHEMATICS) & set(REFERENCES), "an excuse for what has a reference"
+
+
+def test_every_derived_gradient_meets_its_witnesses():
+    """A function NAME_grad of the reference stands in the list of ideas that the three witnesses are called for."""
+    parts = {  # what is proved as a part of an idea of another name
+        "softmax": "softmax",
+        "hidden": "gpt",
+        "norm": "block",
+        "mlp": "block",
+        "named_linear": "block",
+        "attend": "eager_attend",
+        "gelu": "gelu, tanh form",
+        "gelu_exact": "gelu, exact",
+        "log_softmax": "log_softmax with a temperature",
+        "with_margin": "bradley_terry with a margin",
+        "with_ties": "bradley_terry with ties",
+    }
+    derived = {name.removesuffix("_grad") for name in REFERENCES if name.endswith("_grad")}
+    proved = set(IDEAS) | {name for name, idea in parts.items() if idea in IDEAS}
+    assert derived <= proved, f"never put to the test: {sorted(derived - proved)}"
