@@ -1,7 +1,7 @@
 """TRL's DPO, IPO, KTO and reward-model losses against ours: on the same ids and models, through to every gradient.
 
 Called are the methods `_compute_loss` and `compute_loss` of TRL's trainers (trl_stand_in.py says how), with its own
-shift, masks and log-probabilities, and, where TRL has them, the loss functions inside its fused linear losses.
+shift, masks and log-probabilities.
 
 Where TRL says something else under the same name:
     IPO                 takes the mean over an answer's tokens where the paper's eq. 17, and ours, takes the sum
@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from minirlhf.objectives.bradley_terry import bradley_terry
-from minirlhf.objectives.dpo import dpo, implicit_rewards
+from minirlhf.objectives.dpo import dpo
 from minirlhf.objectives.ipo import ipo
 from minirlhf.objectives.kto import kto
 from minirlhf.objectives.likelihood import sequence_log_probs
@@ -29,8 +29,6 @@ from tests.witnesses.compare import assert_same, randn
 from tests.witnesses.trl_stand_in import our_model, stand_in, their_model
 
 pytest.importorskip("trl")
-from trl.losses.dpo_loss import FusedLinearDPOFunction  # noqa: E402
-from trl.losses.kto_loss import FusedLinearKTOFunction  # noqa: E402
 from trl.trainer.dpo_trainer import DPOTrainer  # noqa: E402
 from trl.trainer.kto_trainer import KTOTrainer  # noqa: E402
 from trl.trainer.reward_trainer import RewardTrainer  # noqa: E402
@@ -97,17 +95,6 @@ def test_dpo(seed, pairs, beta):
     assert_same(
         lambda table: dpo(*in_pairs(case, table), beta), lambda table: trl_dpo(case, table, "sigmoid", beta), case.table
     )
-    both_ways = [randn(seed + place, pairs) for place in range(4)]
-    assert_same(
-        lambda c, r: dpo(c, r, *both_ways[2:], beta),
-        lambda c, r: FusedLinearDPOFunction.preference_loss_fn(c, r, torch.zeros(2 * pairs), *both_ways[2:], beta)[0],
-        *both_ways[:2],
-    )
-    rewards = FusedLinearDPOFunction.preference_loss_fn(
-        both_ways[0], both_ways[1], torch.zeros(2 * pairs), *both_ways[2:], beta
-    )[1:]
-    for found, wanted, at in ((0, rewards[0], 2), (1, rewards[1], 3)):
-        torch.testing.assert_close(implicit_rewards(both_ways[found], both_ways[at], beta), wanted)
 
 
 @few
@@ -193,16 +180,6 @@ def test_kto(seed, rows, beta, weights):
         return kto(case.log_probs(table), case.log_probs(case.ref_table), desirable, kl_nats, beta, *weights)
 
     assert_same(ours, theirs, case.table)
-
-    log_probs, ref_log_probs = 3 * randn(seed, rows), 3 * randn(seed + 1, rows)
-    reference_point = torch.tensor(0.7, dtype=torch.float64)
-    assert_same(
-        lambda x: kto(x, ref_log_probs, desirable, 0.7, beta),
-        lambda x: FusedLinearKTOFunction.preference_loss_fn(
-            x, desirable, torch.zeros(rows), ref_log_probs, beta, reference_point
-        )[0],
-        log_probs,
-    )
 
 
 @few
