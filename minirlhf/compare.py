@@ -18,8 +18,8 @@ from minirlhf.data.shipped import shipped_path
 from minirlhf.data.tokenize import drop_long_prompts
 from minirlhf.data.true_reward import reward_parts
 from minirlhf.errors import UserError
-from minirlhf.evaluation.compare import Answers, answer_prompts
-from minirlhf.evaluation.comparison import comparison_text, write_comparison_report
+from minirlhf.evaluation.compare import answer_prompts
+from minirlhf.evaluation.comparison import comparison_text, side_by_side, write_comparison_report
 from minirlhf.evaluation.metrics_file import read_metrics
 from minirlhf.evaluation.preference import paired_bootstrap, win_rate
 from minirlhf.generation.sampling import SamplingConfig
@@ -46,7 +46,6 @@ from minirlhf.trainers.reinforce import ReinforceConfig
 
 Method = Literal["ppo", "grpo", "dpo", "reinforce"]
 ROLLOUT = 64  # answers per rollout, for every method that writes answers
-SHOWN_SAMPLES = 12
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class Compare:
     reward: Path | None = None  # the reward model, made by reward; without these, the road up to it is walked first
     methods: tuple[Method, ...] = ("ppo", "grpo", "dpo", "reinforce")
     budget: int = 1536  # answers PPO, GRPO and REINFORCE may write, each; a multiple of 64
-    pair_epochs: float = 0.5  # passes DPO makes over the pairs that taught the reward model
+    pair_epochs: float = 0.4  # passes DPO makes over the pairs that taught the reward model
     prompts: int = 300  # held-out prompts all models answer at the end
     scale: Literal["full", "smoke"] = "full"  # of the road, where it has to be walked first
     seed: int = 0
@@ -163,8 +162,8 @@ def methods(compare: Compare, sft: Path, reward: Path) -> dict[str, tuple[Any, C
     twice: dict[str, Any] = {"epochs": 2, "minibatches": 2}
     ppo = PPOConfig(**practice, **twice, kl_coef=0.1, optim=optim(2e-4))
     grpo = GRPOConfig(**practice, **twice, group_size=8, kl_coef=0.1, optim=optim(2e-4))
-    reinforce = ReinforceConfig(**practice, kl_coef=0.1, optim=optim(5e-4))
-    dpo = DPOConfig(epochs=compare.pair_epochs, beta=0.1, optim=optim(2e-4))
+    reinforce = ReinforceConfig(**practice, kl_coef=0.1, optim=optim(1e-3))
+    dpo = DPOConfig(epochs=compare.pair_epochs, batch_size=16, beta=0.5, optim=optim(5e-4))
     every: dict[str, tuple[Any, Callable[[Any], Path]]] = {
         "ppo": (PPOStage(run("ppo"), policy, value_from="reward", training=ppo), run_ppo),
         "grpo": (GRPOStage(run("grpo"), policy, training=grpo), run_grpo),
@@ -209,15 +208,6 @@ def cost(folder: Path) -> dict[str, float]:
     last, training = read_metrics(folder)[-1], read_json(folder / "config.json")["settings"]["stage"]["training"]
     what = "pairs" if "loss_nats_per_pair" in last else "answers"
     return {"seconds": last["seconds"], what: last["step"] * training["batch_size"]}
-
-
-def side_by_side(answers: dict[str, Answers]) -> list[dict[str, Any]]:
-    """The first held-out prompts with every model's answer and its true reward: the first of the file, not the best."""
-    return [
-        {"prompt": prompt}
-        | {name: {"text": each.responses[i], "true_reward": each.rewards[i]} for name, each in answers.items()}
-        for i, prompt in enumerate(answers["sft"].prompts[:SHOWN_SAMPLES])
-    ]
 
 
 def check_place(compare: Compare) -> None:

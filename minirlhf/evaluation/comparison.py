@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from minirlhf.evaluation.compare import Answers
 from minirlhf.evaluation.metrics_file import Row, keys_of, series
 from minirlhf.evaluation.page import answer, folded, glossary_section, page, panel, panels, table
 from minirlhf.evaluation.plots import INK, draw
@@ -19,7 +20,7 @@ Result = Mapping[str, Any]
 COLOURS = {"sft": "#2563a8", "ppo": "#c2570c", "grpo": "#4d7c0f", "dpo": "#7e3a93", "reinforce": "#6b7280"}
 MARKERS = {"sft": "o", "ppo": "s", "grpo": "^", "dpo": "D", "reinforce": "v"}
 HEAD = ("", "true reward (95 %)", "KL, nats", "wins against SFT (95 %)", "ends", "seconds")
-FIRST_SAMPLES = 4
+SHOWN_SAMPLES, FIRST_SAMPLES = 12, 4  # prompts on the page, and those that are not folded away
 READ_THIS = (
     "The true reward is computed from the facts of the village, and no method was taught by it. Brackets and whiskers "
     "are 95 % intervals over the held-out prompts. A win is a higher true reward than SFT's answer to the same prompt; "
@@ -161,6 +162,15 @@ def write_comparison_report(folder: Path | str, result: Result, runs: Mapping[st
     path = Path(folder) / "report.html"
     path.write_text(page("minirlhf: several ways to learn from preferences", body), encoding="utf-8")
     return path
+
+
+def side_by_side(answers: Mapping[str, Answers]) -> list[dict[str, Any]]:
+    """The first held-out prompts with every model's answer and its true reward: the first of the file, not the best."""
+    return [
+        {"prompt": prompt}
+        | {name: {"text": each.responses[i], "true_reward": each.rewards[i]} for name, each in answers.items()}
+        for i, prompt in enumerate(answers["sft"].prompts[:SHOWN_SAMPLES])
+    ]
 
 
 def answers_section(samples: Sequence[Mapping[str, Any]]) -> list[str]:
