@@ -291,6 +291,10 @@ BAD = {
         file("a.csv", TABLE.replace(",", "\t")),
     ),
     "a field nobody has": Bad(f"{TEXT} --field words=text", ("no field 'words'", "--field")),
+    "fields of plain text": Bad(
+        f"{TEXT} --field text=review",
+        ("no fields to map in plain text", "--field text=review", "leave --field out"),
+    ),
     "pairs that are all the same": Bad(
         f"{REWARD} --data {{here}}/a.jsonl",
         ("nothing in it", "identical answers: 2"),

@@ -49,6 +49,7 @@ def read_documents(
     check_fields(fields)
     tally, documents = Tally(), []
     files = find_files(paths, "text", tally)
+    check_fields_apply(fields, files)
     for file in files:
         if file.kind == "text":
             found: Iterator[Document] = text_documents(file, encoding, separator, tally)
@@ -118,6 +119,7 @@ def read_prompts(
     """Prompts to answer: the part before the answer of any conversational shape; in a .txt, one a line."""
     tally, prompts = Tally(), []
     files = find_files(paths, "records", tally)
+    check_fields_apply(fields, files)
     for file in files:
         if file.kind == "text":
             lines = text_documents(file, encoding, separator, tally) if separator else text_lines(file, encoding)
@@ -141,6 +143,7 @@ def read_labelled(
     check_fields(fields)
     tally, items = Tally(), []
     files = find_files(paths, "records", tally)
+    check_fields_apply(fields, files)
     plain = [file for file in files if file.kind == "text"]
     found = labelled_texts(plain, encoding) if plain else iter(())
     for item in found:
@@ -156,6 +159,18 @@ def read_labelled(
         else:
             tally.drop("empty text" if item.label.strip() else "empty label", item.source)
     return _some(kept, files, tally)
+
+
+def check_fields_apply(fields: Mapping[str, str], files: Sequence[DataFile]) -> None:
+    """Raises UserError if fields are mapped but no file has any; beside files of records, plain text may stand."""
+    if fields and all(file.kind == "text" for file in files):
+        raise UserError(
+            "there are no fields to map in plain text",
+            where=files[0].name,
+            found="--field " + " ".join(f"{ours}={theirs}" for ours, theirs in fields.items()),
+            expected="a file of records: .jsonl, .json, .csv or .tsv",
+            fix="leave --field out",
+        )
 
 
 def _examples(
