@@ -3,12 +3,13 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 PIP = .venv/bin/python -m pip --disable-pip-version-check
 
-.PHONY: help setup quickstart test mutants lint data wheel clean
+.PHONY: help setup quickstart test mutants witnesses lint data wheel clean
 
 help:
 	@echo "make quickstart   the whole road on the shipped village, into runs/quickstart (about five minutes)"
 	@echo "make test         every test"
 	@echo "make mutants      plant every mistake of the bank and look for the test that turns red"
+	@echo "make witnesses    install other people's libraries and hold our mathematics against theirs"
 	@echo "make lint         ruff and mypy"
 	@echo "make data         write the shipped data again, from the village's facts"
 	@echo "make wheel        build dist/*.whl"
@@ -32,6 +33,22 @@ test: setup
 
 mutants: setup
 	OMP_NUM_THREADS=1 .venv/bin/python -m tests.mutants.run
+
+# PPO left TRL in 1.13, and since 0.12 it cannot be called piece by piece: TRL 0.11 gets an environment of its own.
+WITNESSES = tests/witnesses tests/tokenizers/test_tokenizer_witnesses.py tests/models/test_hugging_face.py
+OLD_TRL = .venv/old-trl/bin/python
+
+witnesses: setup .venv/old-trl/installed
+	$(PIP) install -q -e ".[witness]"
+	.venv/bin/python -c "import tiktoken, tokenizers, transformers, trl"
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -rs $(WITNESSES)
+	OMP_NUM_THREADS=1 $(OLD_TRL) -m pytest -rs tests/witnesses/test_trl_ppo_witness.py
+
+.venv/old-trl/installed: .venv/installed
+	$(PYTHON) -m venv .venv/old-trl
+	$(OLD_TRL) -m pip --disable-pip-version-check install -q "$(TORCH)"
+	$(OLD_TRL) -m pip --disable-pip-version-check install -q -e ".[test,witness-ppo]"
+	@touch $@
 
 lint: setup
 	.venv/bin/ruff format --check .

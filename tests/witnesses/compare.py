@@ -19,11 +19,15 @@ def value_and_gradients(function: Callable[..., Tensor], *leaves: Tensor) -> tup
     return value.detach(), torch.autograd.grad((value * randn(0, *value.shape)).sum(), fresh, materialize_grads=True)
 
 
-def assert_same(ours: Callable[..., Tensor], theirs: Callable[..., Tensor], *leaves: Tensor, **tolerance: float) -> None:
+def assert_same(
+    ours: Callable[..., Tensor], theirs: Callable[..., Tensor], *leaves: Tensor, **tolerance: float
+) -> None:
     """Equal in value and in the gradient through every leaf, in float64."""
     tolerance = tolerance or EXACT
     our_value, our_gradients = value_and_gradients(ours, *leaves)
     their_value, their_gradients = value_and_gradients(theirs, *leaves)
     torch.testing.assert_close(our_value, their_value, **tolerance)
     for place, (mine, other) in enumerate(zip(our_gradients, their_gradients, strict=True)):
-        torch.testing.assert_close(mine, other, msg=lambda text, at=place: f"gradient of leaf {at}: {text}", **tolerance)
+        torch.testing.assert_close(
+            mine, other, msg=lambda text, at=place: f"gradient of leaf {at}: {text}", **tolerance
+        )

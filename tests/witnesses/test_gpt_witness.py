@@ -32,7 +32,7 @@ CONFIGS = {
     "llama with bias": dataclasses.replace(LLAMA, bias=True, kv_heads=None, norm_eps=1e-3),
 }
 EXACT = {"rtol": 1e-9, "atol": 1e-10}
-# Where Llama's float32 islands stand, each rounds to 6e-8; two layers and a softmax make that a few 1e-6 of the largest.
+# Each of Llama's float32 islands rounds to 6e-8; two layers and a softmax make that a few 1e-6 of the largest number.
 FLOAT32_ISLANDS = {"rtol": 1e-4, "atol": 3e-5}
 
 
@@ -110,9 +110,7 @@ def gradients_under_our_names(theirs, config):
     """Their gradients, stacked and transposed as the table of the export says."""
     found = {name: parameter.grad for name, parameter in theirs.named_parameters()}
     rows = llama_rows(config) if config.positions == "rope" else gpt2_rows(config)
-    return {
-        row.ours: torch.cat([found[n].T if row.transposed else found[n] for n, _ in row.theirs]) for row in rows
-    }
+    return {row.ours: torch.cat([found[n].T if row.transposed else found[n] for n, _ in row.theirs]) for row in rows}
 
 
 @pytest.mark.parametrize("padding", [False, True], ids=["whole rows", "left-padded"])

@@ -174,9 +174,7 @@ def test_exact_kl_is_kl_div_with_its_arguments_swapped(seed):
 def test_preference_losses_are_binary_cross_entropies(seed, label_smoothing):
     chosen, rejected = 5 * randn(seed, 4), 5 * randn(seed + 1, 4)
     truth = torch.ones(4, dtype=torch.float64)
-    assert_same(
-        bradley_terry, lambda c, r: F.binary_cross_entropy_with_logits(c - r, truth), chosen, rejected
-    )
+    assert_same(bradley_terry, lambda c, r: F.binary_cross_entropy_with_logits(c - r, truth), chosen, rejected)
     references = randn(seed + 2, 4), randn(seed + 3, 4)
     assert_same(
         lambda c, r: dpo(c, r, *references, beta=0.3, label_smoothing=label_smoothing),
@@ -192,9 +190,7 @@ def test_preference_losses_are_binary_cross_entropies(seed, label_smoothing):
 @given(seeds)
 def test_plackett_luce_is_a_running_logsumexp_from_the_end(seed):
     scores = 3 * randn(seed, 3, 5)
-    assert_same(
-        plackett_luce, lambda s: (s.flip(1).logcumsumexp(1).flip(1) - s).sum(1).mean(), scores
-    )
+    assert_same(plackett_luce, lambda s: (s.flip(1).logcumsumexp(1).flip(1) - s).sum(1).mean(), scores)
 
 
 @few
@@ -263,9 +259,7 @@ def test_the_road_to_adam(name):
         elif name == "rmsprop":
             weight, second = reference.rmsprop_step(weight, gradient, second, 0.1, 0.9, 1e-5)
         else:
-            weight, first, second = reference.adam_step(
-                weight, gradient, first, second, step, 0.1, (0.8, 0.95), 1e-6
-            )
+            weight, first, second = reference.adam_step(weight, gradient, first, second, step, 0.1, (0.8, 0.95), 1e-6)
         torch.testing.assert_close(torch.from_numpy(weight), theirs, rtol=1e-12, atol=1e-13)
 
 

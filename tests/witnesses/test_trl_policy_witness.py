@@ -7,7 +7,7 @@ TRL's trainers (trl_stand_in.py says how), and functions of its utilities. PPO, 
 Where TRL says something else under the same name:
     GRPO's loss         by default, "dapo": the mean over all tokens of the accumulated batch, and no KL (beta 0); ours
                         and the paper's eq. 3, its "grpo": the mean over each answer's tokens, then over answers
-    group advantages    divide by std + 1e-4, ours and the paper's code by std + 1e-6; both std have n - 1 below them
+    group advantages    divide by std + 1e-4, ours by std + 1e-6; both std have n - 1 below them
     k3                  the same estimate of KL(policy || reference), but written so that small values lose their digits
     RLOO                clips one ratio per answer, of its summed log-probabilities; ours one ratio per token
     entropy             of logits with a forbidden token (-inf) is NaN, ours is that of what is left
@@ -32,11 +32,11 @@ from minirlhf.objectives.rloo import rloo_advantages
 from tests.witnesses.compare import EXACT, assert_same, randn
 from tests.witnesses.trl_stand_in import our_model, stand_in, their_model
 
-pytest.importorskip("trl")
-from trl import GRPOConfig  # noqa: E402
-from trl.trainer.grpo_trainer import GRPOTrainer  # noqa: E402
-from trl.trainer.rloo_trainer import RLOOTrainer  # noqa: E402
-from trl.trainer.utils import entropy_from_logits, selective_log_softmax  # noqa: E402
+pytest.importorskip("trl", minversion="1.13")
+from trl import GRPOConfig
+from trl.trainer.grpo_trainer import GRPOTrainer
+from trl.trainer.rloo_trainer import RLOOTrainer
+from trl.trainer.utils import entropy_from_logits, selective_log_softmax
 
 V, P, R = 5, 3, 4  # vocabulary, prompt tokens, longest answer
 seeds = st.integers(0, 2**31)
@@ -104,7 +104,9 @@ def grpo_trainer(case, loss_type, beta, clip_range):
 
 def trl_grpo(case, table, advantages, loss_type="grpo", beta=0.0, clip_range=0.2):
     trainer = grpo_trainer(case, loss_type, beta, clip_range)
-    return GRPOTrainer._compute_loss(trainer, their_model(table, case.temperature), {**case.inputs, "advantages": advantages})
+    return GRPOTrainer._compute_loss(
+        trainer, their_model(table, case.temperature), {**case.inputs, "advantages": advantages}
+    )
 
 
 def our_grpo(case, table, advantages, clip_range=0.2, kl_coef=0.0, **options):
@@ -133,6 +135,31 @@ def test_log_probs_and_entropies_of_a_response(seed, temperature):
     assert_same(ours, theirs, case.table)
     logits, targets = 3 * randn(seed, 2, 3, V), case.ids[:2, :3]
     assert_same(lambda z: token_log_probs(z, targets), lambda z: selective_log_softmax(z, targets), logits)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_the_log_probs_their_fused_head_finds(temperature):
+    """From 1.14 on TRL's losses take log-probabilities and entropies from a head that never builds the logits. Held
+    against our waist on a small GPT-2 of transformers, value and gradient; its kernel works in float32."""
+    utils = pytest.importorskip("trl.trainer.utils")
+    if not hasattr(utils, "add_fused_lm_head"):
+        pytest.skip("TRL before 1.14 builds the logits: test_log_probs_and_entropies_of_a_response")
+    transformers = pytest.importorskip("transformers")
+    shape = {"vocab_size": 13, "n_positions": 8, "n_embd": 8, "n_layer": 1, "n_head": 2}
+    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**shape, attn_pdrop=0, resid_pdrop=0, embd_pdrop=0))
+    with torch.no_grad():
+        for place, parameter in enumerate(model.parameters()):
+            parameter.copy_(0.5 * randn(place, *parameter.shape))
+    ids = torch.randint(13, (3, 8), generator=torch.Generator().manual_seed(0))
+    logits = model(ids).logits[:, :-1]
+    ours = token_log_probs_and_entropy(logits, ids[:, 1:], temperature)
+    utils.add_fused_lm_head(model, temperature, outputs=("log_probs", "entropy"))
+    fused = model(ids, labels=ids, fused_lm_head=True)
+    weight = model.transformer.wte.weight
+    for mine, theirs in zip(ours, (fused.log_probs, fused.entropy), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
+        gradients = [torch.autograd.grad(x.square().sum(), weight, retain_graph=True)[0] for x in (mine, theirs)]
+        torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
 
 
 def test_the_entropy_of_what_is_left_when_a_token_is_forbidden():
@@ -197,9 +224,7 @@ def test_ppos_policy_loss_is_grpos_mean_over_tokens(seed, rows, clip_range):
         return ppo_policy_loss(case.log_probs(table), old, advantages, case.response_mask, clip_range, **options)
 
     for loss_type in ("bnpo", "dapo"):
-        assert_same(
-            ours, lambda table, t=loss_type: trl_grpo(case, table, advantages, t, 0.0, clip_range), case.table
-        )
+        assert_same(ours, lambda table, t=loss_type: trl_grpo(case, table, advantages, t, 0.0, clip_range), case.table)
     assert_same(
         lambda table: ours(table, count=rows * R),
         lambda table: trl_grpo(case, table, advantages, "dr_grpo", 0.0, clip_range),
@@ -210,7 +235,7 @@ def test_ppos_policy_loss_is_grpos_mean_over_tokens(seed, rows, clip_range):
 @few
 @given(seeds, st.integers(2, 4))
 def test_their_default_loss_weighs_an_answer_by_its_length(seed, rows):
-    """"dapo" is the mean over all tokens: each answer's loss of ours, weighted by its tokens. TRL's other defaults of
+    """ "dapo" is the mean over all tokens: each answer's loss of ours, weighted by its tokens. TRL's other defaults of
     GRPO are no KL at all, where the paper's and ours is 0.04."""
     case, advantages = responses(seed, rows), randn(seed + 3, rows)
     lengths = case.response_mask.sum(1)
@@ -242,7 +267,8 @@ def trl_advantages(trainer_class, case, scores, group_size, beta=0.0, **settings
     trainer = trainer_of(
         case, trainer_class, environment_factories=None, environments=None, tools=None, _tokenizer=tokenizer,
         processing_class=tokenizer, pad_to_multiple_of=None, mask_truncated_completions=False, use_vllm=False,
-        num_iterations=1, beta=beta, ref_model=their_model(case.ref_table, case.temperature), num_generations=group_size,
+        num_iterations=1, beta=beta, num_generations=group_size,
+        ref_model=their_model(case.ref_table, case.temperature),
         reward_weights=torch.ones(1), reward_func_names=["score"], multi_objective_aggregation="sum_then_normalize",
         reward_clip_range=None, _pending_extra_logs={}, _pending_metrics={}, log_multimodal=False,
         _logs={name: deque() for name in ("prompt", "completion", "advantages")}
@@ -271,8 +297,8 @@ def trl_advantages(trainer_class, case, scores, group_size, beta=0.0, **settings
 @few
 @given(seeds, st.integers(2, 5), st.integers(1, 3))
 def test_group_advantages(seed, group_size, groups):
-    """Both put n - 1 under the variance, TRL by a factor n / (n - 1) that it rounds to float32. TRL adds 1e-4 to the std,
-    ours 1e-6; without the division they are equal."""
+    """Both put n - 1 under the variance, TRL by a factor n / (n - 1) that it rounds to float32. TRL adds 1e-4 to the
+    std, ours 1e-6; without the division they are equal."""
     scores = 3 * randn(seed, groups * group_size)
     case = responses(seed, len(scores))
     plain = trl_advantages(GRPOTrainer, case, scores, group_size, scale_rewards="none")

@@ -145,7 +145,7 @@ def test_whitened_padding_flows_back_into_their_answers():
     whitened = core.masked_whiten(rewards * mask, mask.double(), shift_mean=False)
     _, ours = gae(whitened, values, mask)
     torch.testing.assert_close(ours[1], returns[1], **EXACT)
-    leak = whitened[0, 2] * 0.95 ** torch.arange(2, 0, -1)
+    leak = whitened[0, 2] * 0.95 ** torch.tensor([2.0, 1.0], dtype=torch.float64)
     torch.testing.assert_close(ours[0, :2] + leak, returns[0, :2], **EXACT)
     assert leak.abs().min() > 1e-3
 
@@ -177,7 +177,8 @@ def test_a_ratio_that_is_too_large():
     """TRL looks at the mean of the ratios, ours at the largest: one token of 150 among ten is skipped by both; one of
     50 by neither; a hundred of 11 by TRL alone."""
     trainer = ppo(cliprange=0.2, cliprange_value=0.2, vf_coef=0.1)
-    for ratios, by_trl, by_us in (([150.0] + [1.0] * 9, True, True), ([50.0] + [1.0] * 9, False, False), ([11.0] * 100, True, False)):
+    cases = (([150.0] + [1.0] * 9, True, True), ([50.0] + [1.0] * 9, False, False), ([11.0] * 100, True, False))
+    for ratios, by_trl, by_us in cases:
         log_probs = torch.tensor([ratios], dtype=torch.float64).log()
         zeros, ones = torch.zeros_like(log_probs), torch.ones_like(log_probs)
         logits = zeros[..., None].expand(*zeros.shape, 2)

@@ -28,10 +28,10 @@ from minirlhf.objectives.likelihood import sequence_log_probs
 from tests.witnesses.compare import assert_same, randn
 from tests.witnesses.trl_stand_in import our_model, stand_in, their_model
 
-pytest.importorskip("trl")
-from trl.trainer.dpo_trainer import DPOTrainer  # noqa: E402
-from trl.trainer.kto_trainer import KTOTrainer  # noqa: E402
-from trl.trainer.reward_trainer import RewardTrainer  # noqa: E402
+pytest.importorskip("trl", minversion="1.13")
+from trl.trainer.dpo_trainer import DPOTrainer
+from trl.trainer.kto_trainer import KTOTrainer
+from trl.trainer.reward_trainer import RewardTrainer
 
 V, P, R = 5, 2, 4  # vocabulary, prompt tokens, longest answer
 seeds = st.integers(0, 2**31)
