@@ -129,3 +129,13 @@ def test_the_value_after_a_cut_answer_is_read_after_its_last_token():
         assert last_values[row].item() == pytest.approx(expected, rel=1e-10, abs=1e-12)
     assert (last_values != 0).any()
     assert not last_values.requires_grad
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 3), st.integers(1, 4), st.integers(0, 1000))
+def test_the_value_after_a_cut_answer_does_not_depend_on_padding_behind_it(left, right, seed):
+    value_model = tiny_value_model()
+    rollout = tiny_rollout(value_model=value_model)
+    last_values = values_after_cut(value_model, rollout)
+    padded = values_after_cut(value_model, widened(rollout, left, right, junk_ids(seed), 100.0))
+    torch.testing.assert_close(padded, last_values, rtol=1e-10, atol=1e-12)
