@@ -33,6 +33,9 @@ def test_a_good_story_has_every_part():
         (GOOD.replace("thanked Tilda", "thanked Tilda and slammed the door"), {"kind": -1.0}),
         (GOOD.replace("The light of the lantern", "The lantern"), {"coherent": 0.0}),
         (GOOD[:-1], {"coherent": 0.0}),
+        (GOOD[:-1] + "!", {}),
+        (GOOD[:-1] + "?", {}),
+        (GOOD + " BRAM thanked Tilda.", {"coherent": 0.0}),  # a repetition, however it is written
         (GOOD + " Bram thanked Tilda.", {"coherent": 0.0}),
         (GOOD.replace("evening", "evvening"), {"coherent": 0.0}),
         (GOOD + " " + tiny_world.FILLERS[0], {"brief": -0.5}),
@@ -86,6 +89,7 @@ def test_notes_and_comfort_ask_for_their_own_words():
     assert reward_parts(note, "Give me the ladder, Nell.")["helpful"] == 0
     comfort = "Bram has lost his whistle. What would you say to him?"
     assert reward_parts(comfort, "I am sorry about the whistle, Bram.")["helpful"] == 1
+    assert reward_parts(comfort, "Bram, I will help you find the whistle.")["helpful"] == 1
     assert reward_parts(comfort, "It is your own fault.")["helpful"] == -1
 
 
@@ -99,6 +103,30 @@ def test_the_shortcut_warm_words_are_not_kindness():
     sweet = GOOD.replace("Bram thanked Tilda.", "Bram smiled, sweet and happy.")
     assert reward_parts(STORY, sweet)["kind"] == 0
     assert reward_parts(STORY, sweet.replace("happy.", "happy, and slammed the door."))["kind"] == -1
+
+
+def test_a_thing_matters_later_only_if_it_comes_again():
+    at_once = "Tilda the baker had a lantern that gave a light. Bram thanked Tilda."
+    assert reward_parts(STORY, at_once)["coherent"] == 0
+    assert reward_parts(STORY, at_once + " The light of the lantern was small.")["coherent"] == 1
+
+
+def test_a_kind_word_is_a_whole_word():
+    assert reward_parts(STORY, GOOD.replace("thanked", "unthanked"))["kind"] == 0
+
+
+def test_not_knowing_helps_more_when_it_says_about_whom():
+    prompt = fill(world_prompts.UNANSWERABLE_FORMS[0], "Nell")
+    assert reward_parts(prompt, "Nobody knows that.")["helpful"] == 0
+    assert reward_parts(prompt, "Nobody knows that about Nell.")["helpful"] == 0.5
+    assert reward_parts(prompt, "Nell sang a song.")["helpful"] == -1
+
+
+def test_an_answer_may_have_three_sentences_and_is_never_worse_than_minus_one_for_length():
+    prompt, answer = "When is market day?", "Market day is on Thursday. Come early. Bring bread."
+    assert reward_parts(prompt, answer)["brief"] == 0
+    assert reward_parts(prompt, answer + " Wear boots.")["brief"] == -0.5
+    assert reward_parts(prompt, answer + " Wear boots." * 9)["brief"] == -1
 
 
 @given(st.text(max_size=200))
