@@ -15,6 +15,7 @@ from minirlhf.objectives.grpo import group_advantages
 from minirlhf.objectives.guards import NonFiniteError
 from minirlhf.objectives.rloo import rloo_advantages
 from minirlhf.rollout.scoring import reward_fn_scorer
+from minirlhf.seeding import torch_generator
 from minirlhf.trainers import grpo as grpo_module
 from minirlhf.trainers.grpo import GRPOConfig, grpo_backward, repeated, train_grpo
 from minirlhf.trainers.optim import AdamW
@@ -258,3 +259,44 @@ def test_settings():
     for bad in ({"group_size": 1}, {"kl_coef": -0.1}, {"clip_range": 0.0}, {"max_ratio": 1.0}, {"minibatches": 65}):
         with pytest.raises(UserError, match="out of range"):
             GRPOConfig(**bad)
+
+
+def test_each_minibatch_starts_without_gradients_and_each_rollout_draws_and_shuffles_afresh(monkeypatch):
+    real, empty, orders, answers, paths = grpo_module.grpo_backward, [], [], [], []
+
+    def watched(policy, rollout, advantages, rows, config):
+        empty.append(all(parameter.grad is None for parameter in policy.parameters()))
+        orders.append(rows.tolist())
+        return real(policy, rollout, advantages, rows, config)
+
+    def note(prompts, responses):
+        answers.append(responses)
+        return length_score(prompts, responses)
+
+    def noted(seed, *names, **options):
+        paths.append((seed, *names))
+        return torch_generator(seed, *names, **options)
+
+    monkeypatch.setattr(grpo_module, "grpo_backward", watched)
+    monkeypatch.setattr(grpo_module, "torch_generator", noted)
+    still = dataclasses.replace(CONSTANT, learning_rate=0.0)
+    for rank in (0, 1):
+        list(Run(changed(steps=2, optim=still), scorer=reward_fn_scorer(note)).reports(rank=rank))
+    assert empty == [True] * 24  # 2 ranks, 2 rollouts, 2 passes, 3 minibatches
+    assert len({tuple(answered) for answered in answers}) == 4  # the same policy and the same prompts
+    assert orders[:6] != orders[6:12]
+    assert len(paths) == len(set(paths)) == 8  # no two uses of chance share a stream
+
+
+def test_scores_are_limited_before_they_become_advantages():
+    given = []
+
+    def advantages_of(scores, group_size):
+        given.extend(scores.tolist())
+        return group_advantages(scores, group_size)
+
+    scorer = reward_fn_scorer(lambda prompts, responses: [10.0 * (-1) ** n * n for n in range(len(responses))])
+    config = changed(steps=1, score_clip=25.0, missing_end_penalty=None)
+    metrics = next(Run(config, scorer).reports(advantages_of=advantages_of)).metrics
+    assert given == [0.0, -10.0, 20.0, *[-25.0, 25.0] * 4, -25.0]
+    assert metrics["score_mean"] == pytest.approx(sum(10.0 * (-1) ** n * n for n in range(12)) / 12)  # logged as given
