@@ -488,3 +488,20 @@ def test_the_penalty_is_charged_at_the_coefficient_the_controller_set():
         assert metrics["reward_mean"] == pytest.approx(expected, rel=1e-9)
     assert metrics["kl_coef"] != pytest.approx(run.config.kl_coef, rel=0.1)
     assert abs(metrics["kl_nats_per_response"]) > 1e-3
+
+
+@pytest.mark.parametrize("rows", [[3], [5, 0], [2, 4, 1]])
+def test_a_minibatch_holds_the_rows_of_every_array_under_its_own_name(rows):
+    """Every array filled with numbers of its own, so that none can stand in for another."""
+    experience = experience_with_values()
+    mask = experience.response_mask
+    names = ("old_log_probs", "old_values", "advantages", "returns")
+    numbered = {name: torch.arange(mask.numel()).reshape(mask.shape) + 1000.0 * n for n, name in enumerate(names, 1)}
+    experience = dataclasses.replace(experience, **numbered)
+    part = take(experience, torch.tensor(rows))
+    for place, row in enumerate(rows):
+        real, counted = part.attention_mask[place], part.response_mask[place]
+        assert part.ids[place, real].tolist() == experience.ids[row, experience.attention_mask[row]].tolist()
+        assert counted.sum() == mask[row].sum()
+        for name in names:
+            assert getattr(part, name)[place, counted].tolist() == numbered[name][row, mask[row]].tolist()
