@@ -4,17 +4,18 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 NO_PROOF = (ImportError, SyntaxError, NameError)  # the mutant does not run at all, so nobody looked at what it does
 
 
-def run_pytest(tree: Path, files: Sequence[str], known_red: Collection[str], stop: bool) -> NoReturn:
-    """Run these test files (below tree) without the tests known to be red; the report goes beside the tree.
+def run_pytest(tree: Path, files: Sequence[str], green: Mapping[str, float] | None) -> NoReturn:
+    """Run these test files (below tree); the report goes beside the tree.
 
-    With stop the first red test ends it. Ends the process: 0 whatever the tests say, 1 if this very function fails.
+    green: test -> seconds. If given, only these tests are run, the quickest first, up to the first that is red.
+    Ends the process: 0 whatever the tests say, 1 if this very function fails.
     """
     status = 1
     try:
@@ -36,12 +37,12 @@ def run_pytest(tree: Path, files: Sequence[str], known_red: Collection[str], sto
 
         import pytest
 
-        watcher = Watcher(tree, known_red, stop)
+        watcher = Watcher(tree, green)
         options = ["-q", "--tb=line", "-p", "no:cacheprovider", "-p", "no:xdist", "--continue-on-collection-errors"]
         places = [f"--rootdir={tree}", f"--config-file={tree / 'pyproject.toml'}"]
         scratch = f"--basetemp={tree.parent / (tree.name + '.temp')}"
         pytest.main([*options, *places, scratch, *files], plugins=[watcher])
-        content = {"red": watcher.red, "broken": watcher.broken, "trouble": watcher.trouble}
+        content = {name: getattr(watcher, name) for name in ("red", "green", "broken", "trouble")}
         report.write_text(json.dumps(content), encoding="utf-8")
         status = 0
     except BaseException as error:
@@ -53,11 +54,12 @@ def run_pytest(tree: Path, files: Sequence[str], known_red: Collection[str], sto
 
 
 class Watcher:
-    """A pytest plugin that notes the red tests and, if asked, stops at the first."""
+    """A pytest plugin that notes which tests are red, and how long the green ones take."""
 
-    def __init__(self, tree: Path, known_red: Collection[str], stop: bool):
-        self.tree, self.known_red, self.stop = tree, known_red, stop
+    def __init__(self, tree: Path, wanted: Mapping[str, float] | None):
+        self.tree, self.wanted = tree, wanted
         self.red: dict[str, str] = {}
+        self.green: dict[str, float] = {}
         self.broken: list[str] = []
         self.trouble = ""
         self.errors: dict[str, type[BaseException]] = {}
@@ -75,7 +77,9 @@ class Watcher:
             self.broken.append(f"{report.nodeid} could not be collected")
 
     def pytest_collection_modifyitems(self, items):
-        items[:] = [item for item in items if item.nodeid not in self.known_red]
+        if self.wanted is not None:
+            items[:] = [item for item in items if item.nodeid in self.wanted]
+            items.sort(key=lambda item: self.wanted[item.nodeid])
 
     def pytest_runtest_logstart(self, nodeid):
         (self.tree.parent / f"{self.tree.name}.begun").write_text(nodeid, encoding="utf-8")
@@ -86,13 +90,17 @@ class Watcher:
 
     def pytest_runtest_logreport(self, report):
         if not report.failed:
+            if report.nodeid not in self.red:
+                self.green[report.nodeid] = self.green.get(report.nodeid, 0.0) + report.duration
             return
         error = self.errors.get(report.nodeid, AssertionError)
         if issubclass(error, NO_PROOF):
             self.trouble = f"{error.__name__} in {report.nodeid}"
+            self.green.pop(report.nodeid, None)
             return
         self.red[report.nodeid] = error.__name__
-        if self.stop:
+        self.green.pop(report.nodeid, None)
+        if self.wanted is not None:
             self.session.shouldstop = "caught"
 
     def pytest_sessionfinish(self, session):

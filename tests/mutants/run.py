@@ -4,8 +4,8 @@
 
 The checkout is copied to a temporary folder, once for each worker, and only the copies are changed. This process
 imports torch, pytest and hypothesis once; for each mutant it forks a child that runs pytest on its worker's copy:
-first the tests named beside the mutant, then the folder of its room, then all the others. So it needs a system that
-can fork.
+first the tests named beside the mutant, then the folder of its room, then all the others, the quickest first. So it
+needs a system that can fork.
 
 A mutant is caught when a test fails, or never ends, that passes without it. A broken import, an undefined name or a
 child that dies proves nothing: the mutant counts as missed. Hypothesis draws the same cases as always, but wastes no
@@ -22,7 +22,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -51,9 +51,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What pytest said. red: test -> the exception's name; broken: files that could not be collected."""
+    """What pytest said. red: test -> the exception's name; green: test -> seconds; broken: files not collected."""
 
     red: dict[str, str] = field(default_factory=dict)
+    green: dict[str, float] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
     trouble: str = ""
     seconds: float = 0.0
@@ -73,8 +74,10 @@ class Verdict:
     seconds: float
 
 
-def run_jobs(jobs: Iterable[Job], trees: Sequence[Path], known_red: set[str]) -> Iterator[tuple[Job, Outcome]]:
-    """Run the jobs, one child per tree at a time; yields each as it ends. With a mutant it stops at the first red."""
+def run_jobs(
+    jobs: Iterable[Job], trees: Sequence[Path], green: Mapping[str, float] | None
+) -> Iterator[tuple[Job, Outcome]]:
+    """Run the jobs, one child per tree at a time, on these tests; yields each as it ends."""
     waiting, free = list(jobs)[::-1], list(trees)
     running: dict[int, tuple[Job, Path, float, str]] = {}
     while waiting or running:
@@ -88,7 +91,7 @@ def run_jobs(jobs: Iterable[Job], trees: Sequence[Path], known_red: set[str]) ->
             sys.stdout.flush()
             pid = os.fork()
             if pid == 0:
-                run_pytest(tree, job.files, known_red, stop=job.mutant is not None)  # never returns
+                run_pytest(tree, job.files, green)  # never returns
             running[pid] = (job, tree, time.monotonic(), source)
         time.sleep(0.01)
         for pid, (job, tree, started, source) in list(running.items()):
@@ -116,7 +119,7 @@ def outcome_of(tree: Path, hangs: bool, status: int, seconds: float) -> Outcome:
     if status or not report.exists():
         return Outcome(trouble=f"the child died with status {status}", seconds=seconds)
     content = json.loads(report.read_text(encoding="utf-8"))
-    return Outcome(content["red"], content["broken"], content["trouble"], seconds)
+    return Outcome(**content, seconds=seconds)
 
 
 def stage_files(mutant: Mutant, every: Sequence[str], stage: int) -> tuple[str, ...]:
@@ -143,16 +146,16 @@ def judge(
         every = [name for name in found if not name.startswith("tests/mutants/")]
 
         clean: dict[str, float] = {}  # test file -> seconds it takes without a mutant
-        known_red: set[str] = set()
+        green: dict[str, float] = {}  # test -> the same
         spent = dict.fromkeys(mutants, 0.0)
         trouble = dict.fromkeys(mutants, "")
         for stage in range(stages):
             wanted = {mutant: stage_files(mutant, every, stage) for mutant in spent}
             new = sorted({name for files in wanted.values() for name in files} - clean.keys())
-            for job, outcome in run_jobs([Job((name,), None, 1800.0) for name in new], trees, set()):
+            for job, outcome in run_jobs([Job((name,), None, 1800.0) for name in new], trees, None):
                 (name,) = job.files
                 clean[name] = outcome.seconds
-                known_red |= outcome.red.keys()
+                green |= outcome.green
                 complaints = [*outcome.red, *outcome.broken, *filter(None, [outcome.trouble])]
                 yield from (f"{complaint} ({name})" for complaint in complaints)
             jobs = [
@@ -160,7 +163,7 @@ def judge(
                 for mutant, files in wanted.items()
                 if files
             ]
-            for job, outcome in run_jobs(jobs, trees, known_red):
+            for job, outcome in run_jobs(jobs, trees, green):
                 mutant = job.mutant
                 assert mutant is not None
                 spent[mutant] += outcome.seconds
