@@ -10,7 +10,8 @@ so |far - near| = h^2 |f'''| / 2 bounds the error of the combination by far wher
 
 Rounding. An f made of n roundings, each eps/2 of numbers as large as S, errs by about sqrt(n) eps S / 2; a difference
 divided by 2h makes at most sqrt(n) eps S / 2h of it, and Richardson 5/3 of that. 256 eps S / h leaves room for more
-than sixty thousand roundings. S is the largest |f| met, and at least 1, because f computes with numbers such as 1.
+than sixty thousand roundings. S is the largest |f| met, and at least 1, because f computes with numbers such as 1. A
+slope below 5e-10 S cannot be told from 0.
 
 Step. h = 2^-13 max(1, |x|): about 1e-4, where for a function that bends at the scale of 1 both errors lie near 1e-10.
 A function that bends faster (a norm near 0, a logarithm near its edge) gets a step eight times smaller, up to three

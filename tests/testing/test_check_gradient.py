@@ -72,7 +72,8 @@ def test_a_function_that_bends_at_a_small_scale_passes(case, eps):
 def test_results_that_are_arrays_are_summed_and_their_upstream_gradient_is_handed_over():
     case = np.array([[0.5, -1.0, 2.0]]), np.array([1.0, 2.0, -1.0])
     assert check_gradient(norm_reference.rms_norm, *case, gradient=norm_reference.rms_norm_grad) == 6
-    assert check_gradient(lambda x: (x.sin(), x.exp().sum(), (x > 0).sum()), case[0]) == 3
+    at_0 = np.array([0.0, 1.0])  # an integer result counts nothing: its jump at 0 is none of the gradient
+    assert check_gradient(lambda x: (x.sin(), x.exp().sum(), (x > 0).sum()), at_0) == 2
     text = failure_of(norm_reference.rms_norm, *case, gradient=lambda x, w, dout: (x, w))
     assert "rms_norm: wrong gradient for" in text
 
@@ -86,13 +87,25 @@ def test_results_that_are_arrays_are_summed_and_their_upstream_gradient_is_hande
         (lambda x: x.log(), 1e-3),
         (lambda x: (10 * x).tanh(), 0.03),
         (lambda x: 1e9 + x * 1e3, 2.0),
+        (lambda x: 1e9 + x, 2.0),
         (lambda x: x.square(), 1e8),
         (lambda x: (x - x).sum(), 1.0),
     ],
-    ids=["exp", "flat", "cube_at_0", "near_the_edge", "steep", "far_from_0", "large", "constant"],
+    ids=["exp", "flat", "cube_at_0", "near_the_edge", "steep", "far_from_0", "further", "large", "constant"],
 )
 def test_scales(function, x):
+    """Wherever the slope can be seen at all (a slope of 1 on a hill of 1e9 cannot), an error of a hundredth is."""
     assert check_gradient(function, np.array([x])) == 1
+
+    class Off(torch.autograd.Function):
+        forward = staticmethod(lambda ctx, y: y.clone())
+        backward = staticmethod(lambda ctx, upstream: 1.01 * upstream)
+
+    leaf = torch.tensor([x], dtype=torch.float64, requires_grad=True)
+    value = function(leaf).sum()
+    (slope,) = torch.autograd.grad(value, leaf)
+    if abs(slope.item()) * max(1.0, abs(x)) > 1e-6 * max(1.0, abs(value.item())):
+        assert "wrong gradient" in failure_of(lambda x: Off.apply(function(x)), np.array([x]))
 
 
 def test_data_unused_arguments_and_the_choice_of_arguments():
@@ -171,6 +184,20 @@ def test_wrong_by_hand(by_hand, where):
     assert f"wrong gradient for {where}" in failure_of(right, x, gradient=by_hand)
 
 
+def test_errors_do_not_cancel_in_the_sum():
+    """A softmax adds up to 1: in a plain sum even a gradient with the wrong sign would be 0, as it should be."""
+    x = np.array([0.5, -1.0, 2.0])
+    assert check_gradient(lambda x: (x.square() / 2).softmax(0), x) == 3
+    assert "the sign is the wrong way round" in failure_of(lambda x: WrongSign.apply(x).softmax(0), x)
+
+
+def test_the_furthest_coordinate_is_shown():
+    text = failure_of(lambda x: (x**2).sum(), np.ones(4), gradient=lambda x: 2 * x + np.array([0, 1e-3, 5.0, 1.0]))
+    assert "wrong gradient for x[2]\n" in text and "wrong at 3 of 4 coordinates" in text
+    text = failure_of(lambda x: (x**2).sum(), np.ones(2), gradient=lambda x: np.array([9.0, np.nan]))
+    assert "wrong gradient for x[1]\n" in text and "nan" in text
+
+
 def test_a_gradient_of_the_wrong_shape_or_number():
     x = np.ones((2, 3))
 
@@ -193,6 +220,7 @@ def test_a_kink_is_rough_and_declared_it_is_left_out(at):
         assert "kinks=" in failure_of(relu, x)
     assert check_gradient(relu, x, kinks=lambda x: x) == 1
     assert check_gradient(relu, x[:1], kinks=lambda x: [x]) == 0
+    assert at or check_gradient(relu, x, kinks=lambda x: (abs(x[0]),)) == 1  # touched, not crossed
 
 
 def test_a_kink_that_another_coordinate_stands_on_does_not_count():

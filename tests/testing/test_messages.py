@@ -48,6 +48,7 @@ def test_pasted_code_makes_the_array_again_bit_for_bit(array):
     ("value", "code"),
     [
         (np.zeros((9, 9)), "np.full((9, 9), 0.0)"),
+        (np.array([0.0] * 8 + [-0.0]), "np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -0.0])"),
         (np.zeros((0, 3), dtype=bool), "np.zeros((0, 3), dtype=np.bool_)"),
         (np.array(0.1), "np.array(0.1)"),
         (np.float64(0.5), "0.5"),
@@ -58,14 +59,26 @@ def test_pasted_code_makes_the_array_again_bit_for_bit(array):
         (object(), "...  # of type object"),
         (np.arange(300.0), "...  # float64 (300,), too many numbers to print: 0.0, 1.0, 2.0, ..."),
     ],
-    ids=["zeros", "empty", "number", "scalar", "infinity", "tuple", "list", "array_in_tuple", "object", "long"],
+    ids=[
+        "zeros",
+        "a_negative_zero",
+        "empty",
+        "number",
+        "scalar",
+        "infinity",
+        "tuple",
+        "list",
+        "array_in_tuple",
+        "object",
+        "long",
+    ],
 )
 def test_as_code(value, code):
     assert as_code(value) == code
 
 
 def test_long_lines_are_wrapped_where_python_allows():
-    lines = assignments({"x": np.linspace(0, 1, 100).reshape(10, 10)})
+    lines = assignments({"x": np.linspace(-1, 1, 100).reshape(10, 10)})
     assert len(lines) > 5 and max(map(len, lines)) <= 104
     ast.parse("\n".join(lines))
 
