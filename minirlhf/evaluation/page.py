@@ -57,6 +57,11 @@ summary { cursor: pointer; margin: 14px 0 8px; font-weight: 600; }
   .wide-only { display: none; } .tall-only { display: block; }
   .key-numbers { grid-template-columns: 1fr 1fr; gap: 10px; } .key-numbers b { font-size: 1.45em; }
   .key-numbers div:last-child:nth-child(odd) { grid-column: span 2; }
+  .answers, .glossary { min-width: 0; } .answers thead, .glossary thead { display: none; }
+  .answers tr, .glossary tr { display: block; padding: 8px 0; border-bottom: 1px solid #d5d9df; }
+  .answers td, .glossary td { display: block; border: 0; padding: 4px 12px; }
+  .answers td:not(:first-child)::before, .glossary td:not(:first-child)::before {
+    content: attr(data-column); display: block; color: #4b5563; font-size: .85em; }
 }
 @media print { h2 { break-after: avoid; } figure, tr, .finding { break-inside: avoid; } }
 """
@@ -75,9 +80,14 @@ def page(title: str, body: Iterable[str]) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
-    """A table in a box that scrolls sideways by itself. Cells are HTML, the head is plain text."""
+    """A table in a box that scrolls sideways by itself. Cells are HTML, the head is plain text.
+
+    On a phone "answers" and "glossary" become cards, a row each, and every cell says which column it is from.
+    """
     top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    body = "\n".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    starts = [f'<td data-column="{escape(cell, quote=True)}">' for cell in head]
+    lines = ("".join(f"{start}{cell}</td>" for start, cell in zip(starts, row, strict=True)) for row in rows)
+    body = "\n".join(f"<tr>{line}</tr>" for line in lines)
     whole = f"<thead><tr>{top}</tr></thead>\n<tbody>\n{body}\n</tbody>"
     return f'<div class="box" tabindex="0"><table class="{kind}">{whole}</table></div>'
 
