@@ -92,7 +92,7 @@ def test_the_page_loads_nothing_and_shows_every_method(compared):
     assert not [url for url in re.findall(r"https?://[^\s\"'<)]+", page) if "w3.org" not in url]
     for name in ("SFT", *(name.upper() for name in ALL)):
         assert f">{name}<" in page
-    for words in ("true reward (95 %)", "KL from SFT", "answers written", "wrote 64 answers", "Glossary"):
+    for words in ("true reward (95 %)", "KL from SFT", "answers written", "wrote 64 answers each", "Glossary"):
         assert words in page
     ids = re.findall(r' id="([^"]+)"', page)
     assert len(ids) == len(set(ids))

@@ -52,7 +52,7 @@ def budget_sentences(result: Result) -> list[str]:
     if writers:
         names, answers = ", ".join(name.upper() for name in writers), next(iter(writers.values()))["answers"]
         sentences.append(
-            f"Budget: {names} wrote {answers:.0f} answers (each), scored by one reward model, on the same prompts; "
+            f"Budget: {names} wrote {answers:.0f} answers each, to prompts of one file, scored by one reward model; "
             f"teaching that reward model took {result['reward_model_seconds']:.0f} s more."
         )
     for name, model in readers.items():
