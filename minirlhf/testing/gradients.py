@@ -210,8 +210,8 @@ def _rough_function(inputs: Inputs, by: str, coordinate: Coordinate) -> Assertio
         headline = f"{inputs.function} is not finite within {2 * coordinate.slope.step:.2g} of {where}"
         return failure(headline, {f"got ({by})": got}, ["draw values further from the edge"], inputs.named())
     notes = [
-        "differences with two step sizes disagree: a kink (clip, maximum, absolute value) lies there, to be declared",
-        "with kinks=, or something inside computes with less than float64",
+        "a kink (clip, maximum, absolute value) lies there: declare it with kinks=,",
+        "or something inside computes with less than float64",
     ]
     rows = {f"got ({by})": got, "by finite difference": nudged}
     return failure(f"{inputs.function} is not smooth at {where}", rows, notes, inputs.named())
