@@ -3,11 +3,12 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 PIP = .venv/bin/python -m pip --disable-pip-version-check
 
-.PHONY: help setup quickstart test mutants witnesses lint data wheel clean
+.PHONY: help setup quickstart test proof mutants witnesses lint data wheel clean
 
 help:
 	@echo "make quickstart   the whole road on the shipped village, into runs/quickstart (about five minutes)"
 	@echo "make test         every test"
+	@echo "make proof        the mathematics on more cases, then the witnesses; PROFILE=overnight for 5,000 cases a test"
 	@echo "make mutants      plant every mistake of the bank and look for the test that turns red"
 	@echo "make witnesses    install other people's libraries and hold our mathematics against theirs"
 	@echo "make lint         ruff and mypy"
@@ -30,6 +31,13 @@ quickstart: setup
 # One thread per worker: two workers on two cores beat two threads on tiny tensors.
 test: setup
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2
+
+PROFILE ?= ci
+PROOFS = tests/reference tests/objectives tests/nn tests/models tests/test_laws.py
+
+proof: setup
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --timeout 0 $(PROOFS) --gradcheck-profile $(PROFILE)
+	$(MAKE) witnesses
 
 mutants: setup
 	OMP_NUM_THREADS=1 .venv/bin/python -m tests.mutants.run

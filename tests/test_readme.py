@@ -183,7 +183,19 @@ def test_the_bars_are_those_the_benchmark_holds(readme):
 
 @pytest.mark.parametrize("readme", READMES)
 def test_short_enough_to_be_read(readme):
-    assert len(text_of(readme).splitlines()) <= 240
+    assert len(text_of(readme).splitlines()) <= 280
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_the_wrong_loss_is_told_where_in_the_words_that_are_printed(readme, pytester):
+    _, example, wrong_loss = blocks(readme, "python")
+    pytester.makepyfile(wrong_loss + "\n\n" + example)
+    outcome = pytester.runpytest_inprocess("-p", "no:cacheprovider")
+    outcome.assert_outcomes(failed=1)
+    (said,) = (block for block in blocks(readme, "text") if block.startswith("AssertionError"))
+    printed = [line.removeprefix("E ").strip() for line in outcome.outlines]
+    start = printed.index(said.splitlines()[0])
+    assert printed[start : start + len(said.splitlines())] == [line.strip() for line in said.splitlines()]
 
 
 # -- both say the same ----------------------------------------------------------------------------------------------
