@@ -56,13 +56,23 @@ def _nested(value: object) -> str:
 
 
 def assignments(arguments: Mapping[str, object]) -> list[str]:
-    """`name = code`, wrapped so that it can still be pasted."""
+    """`name = code`, broken into lines where Python allows it."""
     lines: list[str] = []
     for name, value in arguments.items():
         line = f"{name} = {as_code(value)}"
-        breakable = "  # " not in line and "'" not in line
-        wrap = textwrap.wrap(line, 100, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
-        lines += wrap if breakable else [line]
+        if len(line) <= 100 or "  # " in line or "'" in line:
+            lines.append(line)
+            continue
+        for i, row in enumerate(line.replace("], [", "],\n[").split("\n")):  # a row a line
+            indent = "    " if i else ""
+            lines += textwrap.wrap(
+                row,
+                100,
+                initial_indent=indent,
+                subsequent_indent="    ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
     return lines
 
 

@@ -79,7 +79,7 @@ def test_as_code(value, code):
 
 def test_long_lines_are_wrapped_where_python_allows():
     lines = assignments({"x": np.linspace(-1, 1, 100).reshape(10, 10)})
-    assert len(lines) > 5 and max(map(len, lines)) <= 104
+    assert len(lines) > 9 and max(map(len, lines)) <= 100 and all("], [" not in line for line in lines)
     ast.parse("\n".join(lines))
 
 
