@@ -11,8 +11,8 @@ dr/dlog p = r, and c = clip(r, 1-e, 1+e): loss = -min(r A, c A) = max(-r A, -c A
 Value, Huang et al. 2023, "The N Implementation Details of RLHF with PPO". For one token with return R, value v and
 old value o: u = o + clip(v - o, -e, e), loss = max((v - R)^2, (u - R)^2) / 2.
 
-    the first is larger (or u = v):  gradient v - R
-    the second is larger:            then u != v, so v lies beyond the clip, du/dv = 0, gradient 0
+    |v - o| <= e:  u = v, both are one:                      gradient v - R
+    |v - o| > e:   u does not move with v. The first is larger:  gradient v - R;  the second is:  gradient 0
 """
 
 import numpy as np
@@ -68,7 +68,8 @@ def clipped_value_loss_grad(
     for i in np.ndindex(values.shape):
         if response_mask[i]:
             clipped = old_values[i] + float(np.clip(values[i] - old_values[i], -clip_range, clip_range))
-            if abs(values[i] - returns[i]) >= abs(clipped - returns[i]):
+            moved_too_far = abs(values[i] - old_values[i]) > clip_range
+            if not moved_too_far or abs(values[i] - returns[i]) >= abs(clipped - returns[i]):
                 gradient[i] = (values[i] - returns[i]) / response_mask.sum()
     return gradient
 

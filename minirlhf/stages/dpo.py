@@ -9,10 +9,9 @@ from typing import Any, Literal
 import torch
 
 from minirlhf.data.batches import answer_batches, batch_indices
-from minirlhf.data.formats import read_preferences, read_prompts
+from minirlhf.data.formats import read_prompts
 from minirlhf.data.shipped import shipped_path
-from minirlhf.data.split import split_by_prompt
-from minirlhf.data.tokenize import TokenizedPair, tokenize_preferences
+from minirlhf.data.tokenize import TokenizedPair
 from minirlhf.errors import UserError
 from minirlhf.evaluation.calibration import PreferenceReport, evaluate_preferences
 from minirlhf.models.gpt import GPT
@@ -31,12 +30,11 @@ from minirlhf.stages.common import (
     restore_model,
     restore_optimizer,
     save_training,
-    say,
     split_rows,
     to_device,
 )
+from minirlhf.stages.pairs import read_pairs, sentence, tokenized
 from minirlhf.stages.probes import PROBES, fitting, probe_rows
-from minirlhf.stages.reward import sentence
 from minirlhf.tokenizers.tokenizer import Tokenizer
 from minirlhf.trainers.checks import check_settings, freeze
 from minirlhf.trainers.dpo import DPOConfig, PairLoss, Pairs, answer_log_probs, train_dpo
@@ -78,10 +76,8 @@ def run_dpo(stage: DPOStage) -> Path:
     policy, tokenizer = load_gpt(stage.model, device)
     reference, _ = load_gpt(stage.model, device)
     freeze(reference, trained=policy)
-    train, held_out, paths = read_pairs(stage)
-    pairs, report = tokenize_preferences(train, tokenizer, policy.config.context)
-    held_out_pairs = tokenize_preferences(held_out, tokenizer, policy.config.context)[0] if held_out else []
-    say("pairs to train on", report)
+    train, held_out, paths = read_pairs(stage.source, stage.held_out, stage.held_out_fraction, seed)
+    pairs, held_out_pairs = tokenized(train, held_out, tokenizer, policy.config.context)
     steps = config.steps(len(pairs))
 
     settings = {"data": fingerprint(paths, [stage.model]), "gpt": policy.config, "stage": stage}
@@ -128,19 +124,6 @@ def run_dpo(stage: DPOStage) -> Path:
             print("implicit rewards: " + sentence(result))
     finish(run, policy, tokenizer, steps, f"minirlhf chat {run.folder}")
     return run.folder
-
-
-def read_pairs(stage: DPOStage) -> tuple[list[Preference], list[Preference], list[Path]]:
-    """Pairs to train on, held-out pairs, and the files they came from."""
-    paths = stage.source.paths("preferences.jsonl.gz")
-    preferences, report = read_preferences(paths, **stage.source.reading())
-    say("pairs read", report)
-    held_out_paths = stage.held_out or (() if stage.source.data else (shipped_path("preferences_held_out.jsonl"),))
-    if held_out_paths:
-        held_out, _ = read_preferences(held_out_paths, **stage.source.reading())
-        return list(preferences), list(held_out), [*paths, *held_out_paths]
-    train, held_out = split_by_prompt(preferences, stage.held_out_fraction, stage.run.seed)
-    return list(train), list(held_out), list(paths)
 
 
 def probe_prompts(stage: DPOStage, policy: GPT, tokenizer: Tokenizer, pairs: Sequence[Preference]) -> list[Prompt]:

@@ -24,9 +24,9 @@ from minirlhf.rollout.scoring import Scorer
 from minirlhf.run_files import write_json
 from minirlhf.seeding import torch_generator
 from minirlhf.stages.common import DataOptions, check_free, load_gpt, make_room, pick, say, split_rows
+from minirlhf.stages.pairs import sentence
 from minirlhf.stages.policy import find_scorer
 from minirlhf.stages.probes import continuations, prompts_to
-from minirlhf.stages.reward import sentence
 from minirlhf.tokenizers.tokenizer import Tokenizer
 from minirlhf.trainers.checks import check_settings
 

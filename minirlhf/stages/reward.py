@@ -8,10 +8,7 @@ from typing import Any
 import torch
 
 from minirlhf.data.batches import batch_indices, preference_batch, prompt_batch
-from minirlhf.data.formats import read_preferences
-from minirlhf.data.shipped import shipped_path
-from minirlhf.data.split import split_by_prompt
-from minirlhf.data.tokenize import TokenizedPair, tokenize_preferences
+from minirlhf.data.tokenize import TokenizedPair
 from minirlhf.evaluation.calibration import PreferenceReport
 from minirlhf.evaluation.held_out import evaluate_reward_model
 from minirlhf.generation.sampling import SamplingConfig
@@ -31,9 +28,9 @@ from minirlhf.stages.common import (
     restore_model,
     restore_optimizer,
     save_training,
-    say,
     split_rows,
 )
+from minirlhf.stages.pairs import read_pairs, sentence, tokenized
 from minirlhf.stages.probes import answer_length, continuations, device_of, fitting, prompts_to
 from minirlhf.tokenizers.tokenizer import Tokenizer
 from minirlhf.trainers.optim import AdamW
@@ -59,20 +56,11 @@ def run_reward(stage: RewardStage) -> Path:
     check_folder(stage.run)
     device, seed, config = pick(stage.run.device), stage.run.seed, stage.training
     trunk, tokenizer = load_gpt(stage.model, device)
-    paths = stage.source.paths("preferences.jsonl.gz")
-    preferences, read_report = read_preferences(paths, **stage.source.reading())
-    held_out_paths = stage.held_out or (() if stage.source.data else (shipped_path("preferences_held_out.jsonl"),))
-    if held_out_paths:
-        train, (held_out, _) = preferences, read_preferences(held_out_paths, **stage.source.reading())
-    else:
-        train, held_out = split_by_prompt(preferences, stage.held_out_fraction, seed)
-    pairs, report = tokenize_preferences(train, tokenizer, trunk.config.context)
-    held_out_pairs = tokenize_preferences(held_out, tokenizer, trunk.config.context)[0] if held_out else []
-    say("pairs read", read_report)
-    say("pairs to train on", report)
+    train, held_out, paths = read_pairs(stage.source, stage.held_out, stage.held_out_fraction, seed)
+    pairs, held_out_pairs = tokenized(train, held_out, tokenizer, trunk.config.context)
     steps = config.steps(len(pairs))
 
-    settings = {"data": fingerprint([*paths, *held_out_paths], [stage.model]), "gpt": trunk.config, "stage": stage}
+    settings = {"data": fingerprint(paths, [stage.model]), "gpt": trunk.config, "stage": stage}
     run = open_run(stage.run, device, "reward", settings)
     fresh = RewardModel.from_trunk(trunk, torch_generator(seed, "reward head")).to(device)
     model = restore_model(run, fresh)
@@ -132,17 +120,3 @@ def normalise(
     with torch.no_grad():
         model.eval()
         model.normalise(model(made.ids, made.attention_mask))
-
-
-def sentence(report: PreferenceReport) -> str:
-    """The result in words, honest about how much the held-out pairs can say."""
-    low, high = report.accuracy.interval_95
-    text = f"held-out accuracy {report.accuracy.mean:.1%}, 95 % interval {low:.1%} to {high:.1%}"
-    text += f", {report.accuracy.n} pairs; calibration error {report.calibration_error:.3f}"
-    if low <= 0.5 <= high:
-        text += "\nThe interval holds 50 %: these pairs do not show that the model is better than a coin."
-    if report.length is not None:
-        text += f"\nrank correlation of score and length {report.length.spearman:+.2f}"
-        if report.length.length_bias:
-            text += "\nBeware: the model prefers longer answers more than the labels do."
-    return text
