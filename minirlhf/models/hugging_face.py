@@ -23,9 +23,9 @@ from minirlhf.models.checkpoint_files import (
 from minirlhf.models.gpt import GPT, GPTConfig
 from minirlhf.models.hugging_face_config import from_gpt2, from_llama, is_llama, to_gpt2, to_llama
 from minirlhf.tokenizers import storage
-from minirlhf.tokenizers.tokenizer import Tokenizer
+from minirlhf.tokenizers.tokenizer import END, PAD, Tokenizer
 
-FILES = frozenset(("model.safetensors", "config.json", "tokenizer.json"))
+FILES = frozenset(("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Row:
 
 
 def export_hugging_face(model: object, tokenizer: Tokenizer, folder: str | Path) -> None:
-    """Write config.json, model.safetensors and tokenizer.json for transformers' from_pretrained.
+    """Write config.json, model.safetensors, tokenizer.json and its config for transformers' from_pretrained.
 
     A GPT-2-shaped model becomes GPT2LMHeadModel (missing biases become zeros), a Llama-shaped one LlamaForCausalLM.
     Raises UserError for a model of another kind or a mixed shape, and when the folder cannot be written.
@@ -59,11 +59,15 @@ def export_hugging_face(model: object, tokenizer: Tokenizer, folder: str | Path)
             tensors[name] = part.T if row.transposed else part
     described = (to_llama if llama else to_gpt2)(config)
     described |= {"eos_token_id": tokenizer.end_id, "bos_token_id": tokenizer.end_id, "pad_token_id": tokenizer.pad_id}
+    # Without this, some releases take the tokenizer for the one the model type had first, which has other tokens.
+    reader = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": config.context}
+    reader |= {"eos_token": END, "bos_token": END, "pad_token": PAD, "clean_up_tokenization_spaces": False}
 
     def write_files(part: Path) -> None:
         write_json(part / "config.json", described)
         write_tensors(part / "model.safetensors", tensors)
         storage.export_hugging_face(tokenizer, part / "tokenizer.json")
+        write_json(part / "tokenizer_config.json", reader)
 
     replace_folder(Path(folder), write_files, FILES)
 

@@ -49,6 +49,7 @@ def test_there_and_back(tmp_path, name):
         "config.json",
         "model.safetensors",
         "tokenizer.json",
+        "tokenizer_config.json",
     }
 
 
