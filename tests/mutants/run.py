@@ -229,7 +229,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         content = {"seconds": round(seconds, 1), "red": red, "mutants": [asdict(verdict) for verdict in verdicts]}
         options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    print(f"\n{seconds / 60:.1f} minutes")
+    times = os.times()
+    busy = times.user + times.system + times.children_user + times.children_system
+    print(f"\n{seconds / 60:.1f} minutes, {busy / 60:.1f} of processor time")
     print(f"{len(verdicts) - len(missed)}/{len(verdicts)} caught", flush=True)
     return 1 if missed or red or not verdicts else 0
 

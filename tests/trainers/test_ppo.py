@@ -15,6 +15,7 @@ from minirlhf.models.heads import ValueModel
 from minirlhf.objectives.guards import NonFiniteError
 from minirlhf.objectives.likelihood import response_log_probs
 from minirlhf.rollout.collect import response_values
+from minirlhf.rollout.experience import token_rewards
 from minirlhf.rollout.scoring import reward_fn_scorer
 from minirlhf.seeding import torch_generator
 from minirlhf.trainers import ppo as ppo_module
@@ -505,3 +506,30 @@ def test_a_minibatch_holds_the_rows_of_every_array_under_its_own_name(rows):
         assert counted.sum() == mask[row].sum()
         for name in names:
             assert getattr(part, name)[place, counted].tolist() == numbered[name][row, mask[row]].tolist()
+
+
+@pytest.mark.parametrize("rows", [[0], [4, 1], [5, 2, 3]])
+def test_a_minibatch_is_a_mean_over_its_own_tokens(rows):
+    """What the rest of the rollout holds changes neither its losses nor its gradients, whatever the micro-batches."""
+    experience = experience_with_values()
+    config = changed(entropy_coef=0.1, micro_batch_size=2)
+    within = losses_and_gradients(experience, torch.tensor(rows), config)
+    alone = losses_and_gradients(take(experience, torch.tensor(rows)), torch.arange(len(rows)), config)
+    assert within[0] == pytest.approx(alone[0], rel=1e-12, abs=1e-13)
+    assert_same(within[1], alone[1])
+
+
+@pytest.mark.parametrize("truncated", ["terminal", "bootstrap"])
+def test_what_follows_the_last_token_of_an_answer_is_nothing_unless_it_was_cut_and_goes_on(truncated):
+    """With lambda 0 the last return is the last reward, and behind a cut gamma times the critic's value."""
+    value_model = tiny_value_model()
+    rollout = tiny_rollout(value_model=value_model, max_new_tokens=4)
+    rewards = token_rewards(rollout, 0.2)
+    config = changed(truncated=truncated, gamma=0.9, gae_lambda=0.0)
+    returns = ppo_module.conclude(rollout, rewards, value_model, config).returns
+    for row, ended in enumerate(rollout.ended.tolist()):
+        last = int(rollout.response_mask[row].sum()) - 1
+        beyond = value_model(rollout.ids[row, rollout.attention_mask[row]][None])[0, -1].item()
+        expected = rewards[row, last].item() + (0.9 * beyond if truncated == "bootstrap" and not ended else 0.0)
+        assert returns[row, last].item() == pytest.approx(expected, rel=1e-10)
+    assert rollout.ended.any() and not rollout.ended.all()
