@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
@@ -26,7 +26,6 @@ def attention_cases(draw):
 
 
 @given(attention_cases())
-@settings(max_examples=50, deadline=None)
 def test_equals_one_head_at_a_time(case):
     q, k, v, visible = case
     out = eager_attend(*map(torch.tensor, case)).numpy()
@@ -37,7 +36,6 @@ def test_equals_one_head_at_a_time(case):
 
 
 @given(attention_cases())
-@settings(max_examples=25, deadline=None)
 def test_gradients_are_finite_and_agree_with_torch_where_something_is_seen(case):
     q, k, v, visible = case
     leaves = [torch.tensor(x, requires_grad=True) for x in (q, k, v)]
@@ -56,7 +54,6 @@ def test_gradients_are_finite_and_agree_with_torch_where_something_is_seen(case)
 
 
 @given(st.integers(1, 4), st.integers(1, 6), st.integers(0, 2**31))
-@settings(max_examples=25, deadline=None)
 def test_rope_equals_complex_numbers(half, tokens, seed):
     rng = np.random.default_rng(seed)
     x, positions = rng.normal(size=(tokens, 2 * half)), rng.integers(0, 50, size=tokens)

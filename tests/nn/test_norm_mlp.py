@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
@@ -29,7 +29,6 @@ def numpy_gradients(module: torch.nn.Module, x: np.ndarray, dout: np.ndarray):
 
 
 @given(sizes(), st.sampled_from([1e-3, 1.0, 100.0]))
-@settings(max_examples=30, deadline=None)
 def test_layer_norm_forward_and_backward(size, scale):
     tokens, width, seed = size
     rng = np.random.default_rng(seed)
@@ -48,7 +47,6 @@ def test_layer_norm_forward_and_backward(size, scale):
 
 
 @given(sizes(), st.sampled_from([1e-3, 1.0, 100.0]))
-@settings(max_examples=30, deadline=None)
 def test_rms_norm_forward_and_backward(size, scale):
     tokens, width, seed = size
     rng = np.random.default_rng(seed)
@@ -73,7 +71,6 @@ def test_layer_norm_agrees_with_torch():
 
 
 @given(sizes(), st.booleans())
-@settings(max_examples=25, deadline=None)
 def test_gelu_mlp_forward_and_backward(size, bias):
     tokens, width, seed = size
     rng = np.random.default_rng(seed)
@@ -93,7 +90,6 @@ def test_gelu_mlp_forward_and_backward(size, bias):
 
 
 @given(sizes())
-@settings(max_examples=25, deadline=None)
 def test_swiglu_forward_and_backward(size):
     tokens, width, seed = size
     rng = np.random.default_rng(seed)
@@ -117,7 +113,6 @@ def test_activation_gradients_by_nudging(name):
 
 
 @given(sizes(), st.sampled_from([1.0, 1e4]))
-@settings(max_examples=25, deadline=None)
 def test_softmax_reference(size, scale):
     tokens, width, seed = size
     rng = np.random.default_rng(seed)

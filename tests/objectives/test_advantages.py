@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
@@ -18,7 +18,6 @@ def tensors(rollout, *names):
     return [torch.tensor(getattr(rollout, name)) for name in names]
 
 
-@settings(max_examples=50, deadline=None)
 @given(rollouts(), st.floats(0, 2))
 def test_rewards_equal_the_definition_and_sum_to_score_minus_penalty(rollout, kl_coef):
     arrays = rollout.scores, rollout.log_probs, rollout.ref_log_probs, rollout.response_mask
@@ -41,7 +40,6 @@ def test_rewards_of_three_tokens_by_hand():
     assert_allclose(further.sum(), rewards.sum() - 0.3, rtol=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
 @given(rollouts(), fractions, fractions, st.sampled_from(["terminal", "bootstrap", "bootstrap without last_values"]))
 def test_gae_equals_the_double_loop(rollout, gamma, gae_lambda, truncated):
     rewards, values, mask, ended, last_values = tensors(
@@ -63,14 +61,11 @@ def test_gae_equals_the_double_loop(rollout, gamma, gae_lambda, truncated):
         truncated=truncated.split()[0],
         last_values=last_values if truncated == "bootstrap" else None,
     )
-    by_definition = reference.gae(
-        rollout.rewards, rollout.values, rollout.response_mask, gamma, gae_lambda, beyond
-    )
+    by_definition = reference.gae(rollout.rewards, rollout.values, rollout.response_mask, gamma, gae_lambda, beyond)
     assert_allclose(advantages, by_definition[0], rtol=1e-11, atol=1e-12)
     assert_allclose(returns, by_definition[1], rtol=1e-11, atol=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
 @given(rollouts(), fractions)
 def test_lambda_one_is_return_minus_value_and_lambda_zero_the_td_error(rollout, gamma):
     rewards, values, mask = tensors(rollout, "rewards", "values", "response_mask")
@@ -116,7 +111,6 @@ def test_a_response_cut_by_the_maximum_length_by_hand(ended, truncated, last_val
     assert_allclose(returns[0, :3], np.add(advantages, [0.5, 0.6, 0.7]), rtol=1e-12)
 
 
-@settings(max_examples=50, deadline=None)
 @given(
     rollouts(),
     st.integers(0, 3),

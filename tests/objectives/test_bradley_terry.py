@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
@@ -12,7 +12,6 @@ from minirlhf.testing.gradients import central_difference
 from minirlhf.testing.strategies import score_pairs
 
 
-@settings(max_examples=50, deadline=None)
 @given(score_pairs())
 def test_by_hand_by_nudging_and_by_autograd(pair):
     chosen, rejected = pair
@@ -33,7 +32,6 @@ def test_by_hand_by_nudging_and_by_autograd(pair):
         assert_allclose(autograd, hand, rtol=1e-11, atol=1e-15)
 
 
-@settings(max_examples=30, deadline=None)
 @given(score_pairs(), st.floats(-100, 100))
 def test_only_differences_count_and_equal_scores_cost_log_two(pair, shift):
     chosen, rejected = (torch.tensor(scores) for scores in pair)
@@ -50,7 +48,6 @@ def test_extreme_differences_stay_finite():
     assert loss.item() == 5e3 and chosen.grad.tolist() == [0, -0.5]
 
 
-@settings(max_examples=30, deadline=None)
 @given(score_pairs(), st.integers(0, 6))
 def test_micro_batches_add_up_to_the_batch(pair, cut):
     chosen, rejected = (torch.tensor(scores) for scores in pair)

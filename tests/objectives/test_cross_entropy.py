@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
@@ -13,7 +13,6 @@ from minirlhf.testing.gradients import central_difference
 from minirlhf.testing.strategies import logit_cases
 
 
-@settings(max_examples=50, deadline=None)
 @given(logit_cases(max_tokens=6, max_vocab=9))
 def test_by_hand_by_nudging_and_by_autograd(case):
     logits, targets, loss_mask = case
@@ -45,7 +44,6 @@ def test_a_batch_in_which_nothing_counts_costs_nothing_and_teaches_nothing():
     assert loss.item() == 0 and torch.equal(logits.grad, torch.zeros_like(logits))
 
 
-@settings(max_examples=30, deadline=None)
 @given(logit_cases(max_tokens=6), st.integers(0, 6))
 def test_any_split_into_micro_batches_gives_the_full_gradient(case, cut):
     logits, targets, mask = (torch.tensor(array) for array in case)
@@ -61,7 +59,6 @@ def test_any_split_into_micro_batches_gives_the_full_gradient(case, cut):
     assert_allclose(split.grad, whole.grad, rtol=1e-12, atol=1e-15)
 
 
-@settings(max_examples=30, deadline=None)
 @given(logit_cases(), st.integers(1, 3), st.sampled_from([math.nan, math.inf, -math.inf, 1e300]))
 def test_padding_with_junk_changes_nothing(case, padding, junk):
     logits, targets, mask = (torch.tensor(array) for array in case)

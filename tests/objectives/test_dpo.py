@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
@@ -28,7 +28,6 @@ def leaves(arrays):
     return [torch.tensor(array, requires_grad=True) for array in arrays]
 
 
-@settings(max_examples=60, deadline=None)
 @given(answered_pairs(), BETAS, st.sampled_from([0.0, 0.1, 0.4]))
 def test_by_hand_by_nudging_and_by_autograd(pairs, beta, smoothing):
     chosen, rejected, *refs = pairs
@@ -49,7 +48,6 @@ def test_by_hand_by_nudging_and_by_autograd(pairs, beta, smoothing):
     assert_allclose(found, reference.implicit_rewards(chosen, refs[0], beta), rtol=1e-14)
 
 
-@settings(max_examples=40, deadline=None)
 @given(answered_pairs(), BETAS)
 def test_the_gradient_is_bradley_terrys_under_the_implicit_reward_and_vanishes_nowhere(pairs, beta):
     chosen, rejected, ref_chosen, ref_rejected = pairs
@@ -64,7 +62,6 @@ def test_the_gradient_is_bradley_terrys_under_the_implicit_reward_and_vanishes_n
         assert (sign * leaf.grad > 0).all()  # every pair pushes the chosen answer up and the rejected one down
 
 
-@settings(max_examples=30, deadline=None)
 @given(answered_pairs(), BETAS)
 def test_a_policy_that_is_its_reference_pays_log_two(pairs, beta):
     chosen, rejected = map(torch.tensor, pairs[:2])
@@ -95,7 +92,6 @@ def test_extreme_pairs_stay_finite():
     assert_allclose(chosen.grad, [-0.05, 0], atol=1e-15)
 
 
-@settings(max_examples=30, deadline=None)
 @given(answered_pairs(), st.integers(0, 5), st.sampled_from([0.0, 0.3]))
 def test_micro_batches_add_up_to_the_batch(pairs, cut, smoothing):
     tensors = [torch.tensor(array) for array in pairs]

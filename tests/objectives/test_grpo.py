@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
@@ -26,7 +26,6 @@ def grouped_scores(draw, max_groups=3, max_size=5):
     return scores, size
 
 
-@settings(max_examples=60, deadline=None)
 @given(grouped_scores(), st.booleans())
 def test_advantages_are_those_of_the_formula(case, divide):
     scores, size = case
@@ -37,7 +36,6 @@ def test_advantages_are_those_of_the_formula(case, divide):
     assert_allclose(found.reshape(-1, size).mean(dim=1), 0, atol=1e-14)
 
 
-@settings(max_examples=40, deadline=None)
 @given(grouped_scores(), st.floats(-100, 100), st.floats(1.0, 50.0))
 def test_neither_the_scale_nor_the_zero_of_the_scores_matters(case, shift, scale):
     """Affine changes with a positive slope leave the advantages as they are, a negative slope turns them round."""
@@ -67,7 +65,6 @@ def grpo_cases(draw):
     return rollout, advantages, clip_range, draw(st.sampled_from([0.0, 0.04, 1.0]))
 
 
-@settings(max_examples=60, deadline=None)
 @given(grpo_cases())
 def test_loss_by_hand_by_nudging_and_by_autograd(case):
     rollout, advantages, clip_range, kl_coef = case
@@ -83,7 +80,6 @@ def test_loss_by_hand_by_nudging_and_by_autograd(case):
     assert all(other.grad is None for other in others)  # data
 
 
-@settings(max_examples=40, deadline=None)
 @given(rollouts())
 def test_the_first_step_without_kl_is_reinforce_of_each_answers_mean(rollout):
     """At ratio 1 the gradient is REINFORCE's, where each answer weighs the same however long it is."""
@@ -105,7 +101,6 @@ def test_the_kl_penalty_alone_is_k3_averaged_by_answer():
     assert_allclose(found, 0.3 * ((k3[0] + k3[1]) / 2 + k3[2]) / 2, rtol=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
 @given(rollouts(), st.sampled_from([100.0, math.nan, math.inf, -math.inf]), st.integers(0, 3), st.integers(0, 2))
 def test_padding_changes_nothing_and_micro_batches_add_up(rollout, junk, cut, padding):
     mask = torch.tensor(rollout.response_mask)

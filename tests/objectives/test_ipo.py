@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
@@ -12,7 +12,6 @@ from minirlhf.testing.gradients import central_difference
 from tests.objectives.test_dpo import BETAS, answered_pairs, leaves
 
 
-@settings(max_examples=60, deadline=None)
 @given(answered_pairs(), BETAS)
 def test_by_hand_by_nudging_and_by_autograd(pairs, beta):
     chosen, rejected, *refs = pairs
@@ -41,7 +40,6 @@ def test_it_is_content_at_its_distance_and_pulls_back_beyond_it(beta):
     assert_allclose(ipo(zero, zero, zero, zero, beta), enough**2, rtol=1e-14)  # a policy that is its reference
 
 
-@settings(max_examples=20, deadline=None)
 @given(answered_pairs(), st.integers(0, 5))
 def test_micro_batches_add_up_to_the_batch(pairs, cut):
     tensors = [torch.tensor(array) for array in pairs]

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
@@ -22,7 +22,6 @@ def two_rows_of_logits(draw):
     return draw(floats(shape, 2.0)), draw(floats(shape, 2.0))
 
 
-@settings(max_examples=40, deadline=None)
 @given(two_rows_of_logits(), st.sampled_from([0.7, 1.0, 1.3]), st.data())
 def test_exact_kl_by_hand_by_nudging_and_by_autograd(pair, temperature, data):
     logits, ref_logits = pair
@@ -45,7 +44,6 @@ def test_exact_kl_by_hand_by_nudging_and_by_autograd(pair, temperature, data):
     assert_allclose(kl.detach(), witness, rtol=1e-9, atol=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     st.integers(2, 6).flatmap(lambda n: st.tuples(floats((n,), 2.0), floats((n,), 2.0))),
     st.sampled_from(sorted(ESTIMATORS)),
@@ -75,7 +73,6 @@ def enumerated(estimate, logits, ref_logits):
     return mean.item(), leaf.grad
 
 
-@settings(max_examples=40, deadline=None)
 @given(two_rows_of_logits())
 def test_against_the_whole_vocabulary_in_value_and_gradient(pair):
     logits, ref_logits = (torch.tensor(rows[0]) for rows in pair)
@@ -115,7 +112,6 @@ def test_k2_is_biased_and_the_direction_is_policy_to_reference():
     assert abs(biased - forward) > 0.05
 
 
-@settings(max_examples=50, deadline=None)
 @given(floats((5,)), floats((5,)))
 def test_k3_is_never_negative_and_swaps_sign_where_k1_does(log_probs, ref_log_probs):
     p, q = torch.tensor(log_probs), torch.tensor(ref_log_probs)
@@ -149,7 +145,6 @@ def test_log_probs_scored_by_themselves_have_no_kl():
         assert torch.equal(estimate(log_probs, log_probs), torch.zeros(3, 4))
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.floats(0, 1), st.floats(-1, 50), st.floats(0.1, 20), st.integers(0, 64))
 def test_the_adaptive_coefficient_equals_the_definition(kl_coef, kl, target, episodes):
     ours = next_kl_coef(kl_coef, kl, target, 1000.0, episodes)

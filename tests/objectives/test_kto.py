@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_allclose
@@ -24,7 +24,6 @@ def judged_answers(draw, max_answers=6):
     return *arrays, draw(hnp.arrays(np.bool_, (answers,)))
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     judged_answers(), st.sampled_from([0.0, 0.5, 7.0]), st.sampled_from([0.05, 0.1, 1.0]), st.sampled_from([0.5, 1.3])
 )
@@ -66,7 +65,6 @@ def test_the_kinds_mirror_each_other_and_their_costs_add_up_to_one():
         assert_allclose(2 * kto(pair, zero[:2], kinds, 1.0), 1, rtol=1e-14)
 
 
-@settings(max_examples=20, deadline=None)
 @given(judged_answers(), st.integers(0, 6))
 def test_micro_batches_add_up_to_the_batch(answers, cut):
     tensors = [torch.tensor(array) for array in answers]

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -22,7 +22,6 @@ from minirlhf.testing.strategies import floats, logit_cases
 temperatures = st.sampled_from([0.7, 1.0, 1.3])
 
 
-@settings(max_examples=40, deadline=None)
 @given(logit_cases(), temperatures, st.data())
 def test_token_log_probs_by_hand_by_nudging_and_by_autograd(case, temperature, data):
     logits, targets, _ = case
@@ -42,7 +41,6 @@ def test_token_log_probs_by_hand_by_nudging_and_by_autograd(case, temperature, d
     assert_allclose(by_hand.sum(-1), 0, atol=1e-12)  # adding a constant to all logits changes nothing
 
 
-@settings(max_examples=40, deadline=None)
 @given(logit_cases(), temperatures, st.data())
 def test_entropy_by_hand_by_nudging_and_by_autograd(case, temperature, data):
     logits, targets, _ = case
@@ -60,7 +58,6 @@ def test_entropy_by_hand_by_nudging_and_by_autograd(case, temperature, data):
     assert_allclose(leaf.grad, by_hand, rtol=1e-10, atol=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
 @given(logit_cases(), st.floats(0.1, 10))
 def test_temperature_commutes_with_scaling_the_logits(case, temperature):
     logits, targets, _ = (torch.tensor(array) for array in case)
@@ -134,7 +131,6 @@ def one_token_at_a_time(ids, row, position, temperature, attention_mask=None):
     return reference.token_log_probs(logits, np.array(int(ids[row, position])), temperature)
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 4), temperatures, st.integers(0, 2**31))
 def test_shifting_equals_a_loop_over_single_tokens(rows, prompt, response, temperature, seed):
     """Also for prompts and responses of one token, and for left-padded prompts."""

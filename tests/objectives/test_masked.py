@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
@@ -14,7 +14,6 @@ from minirlhf.testing.strategies import floats, masks
 SHAPE = (2, 4)
 
 
-@settings(max_examples=40, deadline=None)
 @given(floats(SHAPE), masks(SHAPE), st.booleans())
 def test_whitening_equals_the_definition(x, mask, shift_mean):
     whitened = masked_whiten(torch.tensor(x), torch.tensor(mask), shift_mean)
@@ -53,7 +52,6 @@ def test_what_is_masked_reaches_neither_value_nor_gradient(junk):
     assert masked_whiten(x, mask, shift_mean=False)[0, 2] == 0
 
 
-@settings(max_examples=30, deadline=None)
 @given(floats((4, 3)), masks((4, 3)), st.integers(1, 3))
 def test_micro_batches_add_up_to_the_batch(x, mask, cut):
     """Also when one of them counts nothing."""

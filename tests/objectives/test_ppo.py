@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
@@ -16,7 +16,6 @@ from minirlhf.testing.strategies import rollouts
 STEP = 1e-5
 
 
-@settings(max_examples=60, deadline=None)
 @given(rollouts(), st.sampled_from([0.1, 0.2, 0.5]))
 def test_policy_loss_by_hand_by_nudging_and_by_autograd(rollout, clip_range):
     log_ratio = rollout.log_probs - rollout.old_log_probs
@@ -60,7 +59,6 @@ def test_policy_loss_by_case_and_both_signs(ratio, advantage, loss, learns):
     assert_allclose(log_probs.grad.item(), -advantage * ratio if learns else 0.0, rtol=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
 @given(rollouts())
 def test_the_first_step_is_reinforce(rollout):
     """Where the ratio is 1, PPO's gradient is REINFORCE's, and the diagnostics show a policy that has not moved."""
@@ -78,7 +76,6 @@ def test_the_first_step_is_reinforce(rollout):
     }
 
 
-@settings(max_examples=60, deadline=None)
 @given(rollouts(), st.sampled_from([0.2, 1.0]))
 def test_value_loss_by_hand_by_nudging_and_by_autograd(rollout, clip_range):
     values, old_values, returns = rollout.values, rollout.old_values, rollout.returns
@@ -122,7 +119,6 @@ def test_value_loss_by_hand_each_side_of_the_clip(value, target, loss, gradient)
     assert_allclose(values.grad.item(), gradient, rtol=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
 @given(rollouts(), st.sampled_from([100.0, math.nan, math.inf, -math.inf]), st.integers(0, 3), st.integers(0, 2))
 def test_padding_changes_nothing_and_micro_batches_add_up(rollout, junk, cut, padding):
     mask = torch.tensor(rollout.response_mask)

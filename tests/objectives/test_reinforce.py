@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
@@ -13,7 +13,6 @@ from minirlhf.testing.gradients import central_difference
 from minirlhf.testing.strategies import floats, rollouts
 
 
-@settings(max_examples=40, deadline=None)
 @given(rollouts())
 def test_by_hand_by_nudging_and_by_autograd(rollout):
     log_probs, advantages, mask = rollout.log_probs, rollout.advantages, rollout.response_mask
@@ -28,7 +27,6 @@ def test_by_hand_by_nudging_and_by_autograd(rollout):
     assert weights.grad is None  # advantages are data
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.integers(2, 5).flatmap(lambda n: st.tuples(floats((n,)), floats((n,)))))
 def test_its_mean_gradient_is_the_gradient_of_the_expected_reward(pair):
     """Enumerated over every token of the vocabulary: the policy gradient theorem itself."""
@@ -44,7 +42,6 @@ def test_its_mean_gradient_is_the_gradient_of_the_expected_reward(pair):
     assert_allclose(sampled.grad, -leaf.grad, rtol=1e-10, atol=1e-13)
 
 
-@settings(max_examples=30, deadline=None)
 @given(rollouts(), st.sampled_from([100.0, math.nan, -math.inf]), st.integers(0, 3))
 def test_padding_changes_nothing_and_micro_batches_add_up(rollout, junk, cut):
     mask, advantages = torch.tensor(rollout.response_mask), torch.tensor(rollout.advantages)

@@ -1,4 +1,4 @@
-"""Whatever nn/, objectives/ and models/ offer has a NumPy reference of the same name, or says here why it needs none."""
+"""Whatever nn/, objectives/ and models/ offer has a NumPy reference of its name, or says here why it needs none."""
 
 import ast
 import re

@@ -136,9 +136,7 @@ def test_normalised_scores(count, seed):
     st.sampled_from(["constant", "linear", "cosine"]),
 )
 def test_learning_rates(steps, warmup_steps, final_fraction, schedule):
-    config = OptimConfig(
-        learning_rate=0.7, warmup_steps=warmup_steps, final_fraction=final_fraction, schedule=schedule
-    )
+    config = OptimConfig(learning_rate=0.7, warmup_steps=warmup_steps, final_fraction=final_fraction, schedule=schedule)
     for step in range(steps):
         wanted = by_hand_schedule.learning_rate_at(step, steps, 0.7, warmup_steps, final_fraction, schedule)
         assert_allclose(learning_rate_at(step, steps, config), wanted, rtol=1e-12, atol=1e-15)

@@ -3,14 +3,13 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from numpy.testing import assert_allclose
 
 from minirlhf.testing.gradients import central_difference
 from minirlhf.testing.strategies import floats, rollouts
 
 
-@settings(max_examples=30, deadline=None)
 @given(floats((2, 3)))
 def test_every_coordinate_of_a_known_gradient(x):
     weights = np.arange(1.0, 7.0).reshape(2, 3)
@@ -28,7 +27,6 @@ def test_the_argument_is_left_alone_and_low_precision_is_refused():
         central_difference(lambda z: float(z.sum()), x, step=0.0)
 
 
-@settings(max_examples=30, deadline=None)
 @given(rollouts())
 def test_drawn_rollouts_fit_together(rollout):
     rows, tokens = rollout.response_mask.shape
