@@ -3,12 +3,13 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 PIP = .venv/bin/python -m pip --disable-pip-version-check
 
-.PHONY: help setup quickstart test proof mutants witnesses lint data wheel clean
+.PHONY: help setup quickstart test proof cases mutants witnesses lint data wheel clean
 
 help:
 	@echo "make quickstart   the whole road on the shipped village, into runs/quickstart (about five minutes)"
 	@echo "make test         every test"
 	@echo "make proof        the mathematics on more cases, then the witnesses; PROFILE=overnight for 5,000 cases a test"
+	@echo "make cases        the first half of make proof"
 	@echo "make mutants      plant every mistake of the bank and look for the test that turns red"
 	@echo "make witnesses    install other people's libraries and hold our mathematics against theirs"
 	@echo "make lint         ruff and mypy"
@@ -35,9 +36,10 @@ test: setup
 PROFILE ?= ci
 PROOFS = tests/reference tests/objectives tests/nn tests/models tests/test_laws.py
 
-proof: setup
+proof: cases witnesses
+
+cases: setup
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --timeout 0 $(PROOFS) --gradcheck-profile $(PROFILE)
-	$(MAKE) witnesses
 
 mutants: setup
 	OMP_NUM_THREADS=1 .venv/bin/python -m tests.mutants.run
