@@ -53,7 +53,7 @@ def _length_bias(path: Path) -> list[Finding]:
             "warning",
             "length bias",
             f"the longer answer was chosen in {length['labels_prefer_longer']['mean']:.1%} of held-out pairs, "
-            f"the reward model expects it in {length['model_prefers_longer']:.1%}",
+            f"the scores expect it in {length['model_prefers_longer']:.1%}",
             "in the training pairs the longer answer won more often than quality explains",
             "balance the training pairs by length, and watch response_tokens_mean when a policy climbs this score",
         )

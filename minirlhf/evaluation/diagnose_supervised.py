@@ -139,7 +139,7 @@ def _at_chance(rows: list[Row]) -> Finding | None:
         return None
     return Finding(
         "critical",
-        "the reward model is at chance",
+        "the scores are at chance",
         f"the {name} is {seen:.1%}; tossing a coin gives 50 %",
         "too few pairs for a model of this size, a start from random weights, or chosen and rejected do not differ "
         "in anything the model can see (cut off at the context?)",
@@ -156,7 +156,7 @@ def _learnt_by_heart(rows: list[Row]) -> Finding | None:
         return None
     return Finding(
         "warning",
-        "the reward model learns its pairs by heart",
+        "the pairs are learnt by heart",
         f"accuracy {seen:.1%} in training, {held_out:.1%} on held-out pairs",
         "more passes over the pairs than the pairs can bear",
         "train for one epoch, lower the learning rate, or collect more pairs",
@@ -169,7 +169,7 @@ def _over_confident(rows: list[Row]) -> Finding | None:
         return None
     return Finding(
         "warning",
-        "the reward model is over-confident",
+        "the scores are over-confident",
         f"held-out accuracy {accuracy.values[-1]:.1%}, held-out loss {val_loss.values[-1]:.3g}; a coin's loss is 0.693",
         "its margins grew far beyond what its knowledge bears",
         "train shorter or with a lower learning rate; look at the calibration table",

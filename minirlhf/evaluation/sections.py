@@ -67,7 +67,7 @@ def judge(report: Mapping[str, Any]) -> list[str]:
     with "best_possible_accuracy" where it is known; parts that are missing are left out."""
     low, high = report["interval_95"]
     text = (
-        f"On held-out pairs the reward model agrees with {report['accuracy']:.1%} of the choices (95 % interval "
+        f"On held-out pairs the scores agree with {report['accuracy']:.1%} of the choices (95 % interval "
         f"{low:.1%} to {high:.1%}). "
     )
     if report.get("best_possible_accuracy") is not None:

@@ -57,12 +57,12 @@ LIKELIHOOD_FAULTS = {
     "the gradients blow up": {"grad_norm": lambda t, x, g: x * np.exp(5 * t)},
 }
 REWARD_FAULTS = {
-    "the reward model is at chance": {
+    "the scores are at chance": {
         "accuracy": lambda t, x, g: 0.5 + g.normal(0, 0.1, len(t)),
         "val_accuracy": lambda t, x, g: 0 * t + 0.51,
     },
-    "the reward model learns its pairs by heart": {"accuracy": lambda t, x, g: np.minimum(0.5 + t, 0.98)},
-    "the reward model is over-confident": {"val_loss_nats_per_pair": lambda t, x, g: 0.72 + 0 * t},
+    "the pairs are learnt by heart": {"accuracy": lambda t, x, g: np.minimum(0.5 + t, 0.98)},
+    "the scores are over-confident": {"val_loss_nats_per_pair": lambda t, x, g: 0.72 + 0 * t},
 }
 POLICY_FAULTS = {
     "the ratio is not 1 at the first minibatch": {"clip_fraction": jump(0, 0.35)},
