@@ -23,6 +23,9 @@ NO_MATHEMATICS = {
     "make_head": "random numbers; their spread is tested in tests/models/test_heads.py",
     "initialise": "random numbers; their spread is tested in tests/models/test_gpt.py",
     "pick_device": "a choice of hardware",
+    "kernels": "an import",
+    "attention_op": "the operator inside fused_attention",
+    "backward_op": "the operator inside fused_attention's gradient",
 }
 FILES_ONLY = ("checkpoint.py", "checkpoint_files.py", "hugging_face.py", "hugging_face_config.py")  # reading, writing
 
@@ -45,7 +48,7 @@ def snake_case(name: str) -> str:
     return known.get(name) or re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
-OFFERED = public_names("nn") | public_names("objectives") | public_names("models", FILES_ONLY)
+OFFERED = public_names("nn", ("fused_kernel.py",)) | public_names("objectives") | public_names("models", FILES_ONLY)
 REFERENCES = public_names("reference")
 
 
@@ -74,6 +77,7 @@ def test_every_derived_gradient_meets_its_witnesses():
         "with_margin": "bradley_terry with a margin",
         "with_ties": "bradley_terry with ties",
     }
+    parts |= {"fused_attention": "eager_attend"}  # equal to it by tests/nn/test_fused_attention.py
     derived = {name.removesuffix("_grad") for name in REFERENCES if name.endswith("_grad")}
     proved = set(IDEAS) | {name for name, idea in parts.items() if idea in IDEAS}
     assert derived <= proved, f"never put to the test: {sorted(derived - proved)}"
