@@ -1,5 +1,6 @@
 """The cache as a value: whatever grows out of it, it goes on holding what it held."""
 
+import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -58,3 +59,18 @@ def test_selected_rows_are_those_rows_in_that_order(rows, tokens):
     for layer, (k, v) in enumerate(seen):
         assert torch.equal(few.keys[layer][:, :, :tokens], k[rows])
         assert torch.equal(few.values[layer][:, :, :tokens], v[rows])
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_growing_the_newest_value_copies_nothing(copied):
+    """A token costs one token's work: the buffers stay where they are, and only an older value gets new ones."""
+    cache, _ = extended(empty_cache(LAYERS, BATCH, 1, CAPACITY, 1, LIKE), 2, 1.0)
+    if copied:
+        cache = cache.select(slice(None))
+    places = [buffer.data_ptr() for buffer in (*cache.keys, *cache.values)]
+    longer, _ = extended(cache, 1, 5.0)
+    longest, _ = extended(longer, 2, 7.0)
+    for value in (longer, longest):
+        assert [buffer.data_ptr() for buffer in (*value.keys, *value.values)] == places
+    beside, _ = extended(longer, 1, 9.0)
+    assert not {buffer.data_ptr() for buffer in (*beside.keys, *beside.values)} & set(places)
