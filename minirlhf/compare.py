@@ -80,6 +80,10 @@ class Compare:
             )
         if not self.methods or len(set(self.methods)) < len(self.methods):
             raise UserError("--methods names each method once", found=" ".join(self.methods) or "none")
+        if self.quickstart is not None and (self.model or self.reward):
+            raise UserError(
+                "--from names both models", found="--model or --reward beside it", fix="give one or the other"
+            )
         if self.quickstart is None and (self.model is None) != (self.reward is None):
             raise UserError(
                 "the model and the reward model belong together",
@@ -112,6 +116,9 @@ def named_models(compare: Compare) -> tuple[Path, Path] | None:
     Raises UserError if they do not hold what they should.
     """
     beside = compare.quickstart
+    if beside is not None and not (beside / "sft").is_dir():
+        made = "a folder made by `minirlhf quickstart`, with sft and reward in it"
+        raise UserError("this is no quickstart's folder", where=str(beside), found="no folder sft in it", expected=made)
     sft, reward = compare.model or (beside and beside / "sft"), compare.reward or (beside and beside / "reward")
     if sft is None or reward is None:
         return None
@@ -227,11 +234,12 @@ def check_place(compare: Compare) -> None:
                 fix="--resume to go on with it, --overwrite to move it aside and start afresh, or another --out",
             )
         if compare.resume and read_json(marker) != described(compare):
+            before, now = read_json(marker), described(compare)
+            changes = [f"{key} was {before.get(key)}, is now {now[key]}" for key in now if now[key] != before.get(key)]
             raise UserError(
                 "the comparison in this folder was started with other settings",
                 where=str(marker),
-                found=str(read_json(marker)),
-                expected=str(described(compare)),
+                found="; ".join(changes) or "settings this version does not have",
                 fix="repeat its settings, or choose another --out",
             )
 

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from minirlhf import cli
-from minirlhf.compare import Compare, methods, run_compare
+from minirlhf.compare import Compare, check_place, make_place, methods, named_models, run_compare
 from minirlhf.data.formats import read_documents
 from minirlhf.data.shipped import shipped_path
 from minirlhf.errors import UserError
@@ -265,3 +265,17 @@ def test_overwrite_moves_the_old_comparison_aside(start, tmp_path, monkeypatch):
     module.make_place(Compare(out, quickstart=start, overwrite=True))
     assert read_json(tmp_path / "out.before-1" / "settings.json") == {"of": "long ago"}
     assert read_json(out / "settings.json")["budget"] == 1536
+
+
+def test_the_two_ways_to_name_models_do_not_mix_and_a_wrong_folder_is_told_what_is_expected(tmp_path):
+    with pytest.raises(UserError, match="--from names both models"):
+        Compare(tmp_path / "out", quickstart=tmp_path, model=tmp_path, reward=tmp_path)
+    with pytest.raises(UserError, match="no quickstart's folder") as caught:
+        named_models(Compare(tmp_path / "out", quickstart=tmp_path))
+    assert "minirlhf quickstart" in str(caught.value)
+
+
+def test_going_on_with_other_settings_names_what_changed(tmp_path):
+    make_place(Compare(tmp_path / "out", budget=128))
+    with pytest.raises(UserError, match="budget was 128, is now 64"):
+        check_place(Compare(tmp_path / "out", budget=64, resume=True))

@@ -31,9 +31,9 @@ def diagnose_policy(rows: list[Row]) -> list[Finding | None]:
 def _first_ratio(rows: list[Row]) -> Finding | None:
     """Where nothing moves the policy, the ratio must be 1: in the first step, and wherever the learning rate is ~ 0."""
     first = rows[0]
-    ratio, clipped = first.get("ratio_mean", 1.0), first.get("clip_fraction", 0.0)
-    evidence = f"ratio_mean {ratio:.3g}, clip_fraction {clipped:.3g} at step {first['step']:.0f}"
-    planted = first["step"] <= 1 and (abs(ratio - 1) > 0.1 or clipped > 0.4)
+    ratio = first.get("first_ratio_max", 1.0)
+    evidence = f"first_ratio_max {ratio:.3g} at step {first['step']:.0f}, before any update"
+    planted = first["step"] <= 1 and not ratio < 1.05
     peak = max((row.get("learning_rate", 0.0) for row in rows), default=0.0)
     still = [
         row["clip_fraction"] for row in rows if row.get("learning_rate", peak) < 0.03 * peak and "clip_fraction" in row
@@ -48,7 +48,7 @@ def _first_ratio(rows: list[Row]) -> Finding | None:
         "the ratio is not 1 at the first minibatch",
         evidence,
         "rollout and update compute different log-probabilities: dropout left on, two temperatures, or top-k/top-p in "
-        "the rollout (or a first step that is far too large)",
+        "the rollout",
         "turn dropout off, use one temperature everywhere, and no top-k/top-p while collecting",
     )
 

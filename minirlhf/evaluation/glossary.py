@@ -169,13 +169,18 @@ GLOSSARY: dict[str, GlossaryRow] = {
     ),
     "ratio_mean": GlossaryRow(
         "New probability over old probability of the tokens written, averaged over an update.",
-        "Within a few hundredths of 1, and exactly 1 before the first update.",
-        "If it starts away from 1, rollout and update disagree: dropout left on, or two temperatures.",
+        "Within a few hundredths of 1.",
+        "Away from 1 by a tenth, updates are too large: lower the learning rate or do fewer epochs per batch.",
     ),
     "ratio_max": GlossaryRow(
         "The largest of these ratios in this step.",
         "Below about 5.",
         "In the hundreds: lower the learning rate; one token is pulling the whole update.",
+    ),
+    "first_ratio_max": GlossaryRow(
+        "The largest of these ratios in the first minibatch of a step, before anything was learnt from it.",
+        "1 to three digits.",
+        "Away from 1, rollout and update disagree: dropout left on, two temperatures, top-k or top-p in the rollout.",
     ),
     "explained_variance": GlossaryRow(
         "How much of the spread of the returns the critic foresees; 1 is all, 0 none.",

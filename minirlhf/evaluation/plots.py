@@ -74,6 +74,7 @@ def curves(name: str, lines: Mapping[str, Series], x_label: str = "step") -> str
             _line(axes, series, label, colour)
         axes.set_xlabel(x_label)
         axes.margins(x=0.02)
+        axes.ticklabel_format(axis="y", scilimits=(-2, 5))  # "-0.0025" would not fit beside the panel
         if len(lines) > 1:
             figure.legend(loc="upper right", ncols=len(lines), fontsize=11, borderpad=0.1)
 

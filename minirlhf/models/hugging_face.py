@@ -47,7 +47,7 @@ def export_hugging_face(model: object, tokenizer: Tokenizer, folder: str | Path)
         raise UserError(
             "only a language model can be exported",
             found=type(model).__name__,
-            expected="a folder made by pretrain, sft, reinforce or ppo",
+            expected="a folder made by pretrain, sft, dpo, grpo, reinforce or ppo",
         )
     config, state = model.config, model.state_dict()
     llama = is_llama(config)

@@ -25,9 +25,9 @@ def learning_rate_at(
     """The learning rate of the step after `step` steps of `steps`."""
     if step < warmup_steps:
         return peak * (step + 1) / warmup_steps
-    if schedule == "constant":
-        return peak
     last = steps - 1
+    if schedule == "constant" or last == 0:  # a run of one step has nothing to come down from
+        return peak
     done = (step - warmup_steps) / (last - warmup_steps) if step < last else 1.0
     shape = 1 - done if schedule == "linear" else (1 + cos(pi * done)) / 2
     return peak * (final_fraction + (1 - final_fraction) * shape)

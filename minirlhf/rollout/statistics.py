@@ -62,9 +62,11 @@ def distinct_bigrams(rollout: Rollout) -> float:
 def over_updates(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """One row for the updates made on a rollout: the mean of each metric, but the largest ratio_max.
 
+    first_ratio_max is that of the first update alone, before which nothing has moved: 1 if all is well.
     grad_norm is over the minibatches that took a step, 0 if none did.
     """
     row = {key: mean(update[key] for update in updates) for key in updates[0] if key != "grad_norm"}
+    row["first_ratio_max"] = updates[0]["ratio_max"]
     row["ratio_max"] = max(update["ratio_max"] for update in updates)
     row["grad_norm"] = mean([u["grad_norm"] for u in updates if "grad_norm" in u] or [0.0])
     return row

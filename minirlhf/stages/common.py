@@ -76,7 +76,7 @@ def load_gpt(folder: Path, device: torch.device) -> tuple[GPT, Tokenizer]:
             "this needs a language model",
             where=str(folder),
             found=type(model).__name__,
-            expected="a folder made by pretrain, sft, reinforce or ppo",
+            expected="a folder made by pretrain, sft, dpo, grpo, reinforce or ppo",
         )
     return model.to(device), tokenizer
 

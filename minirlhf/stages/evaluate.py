@@ -68,7 +68,7 @@ def run_evaluate(stage: Evaluate) -> dict[str, Any]:
             "this kind of model cannot be evaluated",
             where=str(stage.model),
             found=type(model).__name__,
-            expected="a folder made by pretrain, sft, reward, reinforce or ppo",
+            expected="a folder made by pretrain, sft, reward, dpo, grpo, reinforce or ppo",
         )
     elif stage.reward is not None:
         result = _judged(stage, model.to(device), tokenizer, device)

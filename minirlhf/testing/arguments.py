@@ -121,6 +121,12 @@ def call_with_tensors(
 def as_arrays(function: str, results: Any) -> list[Array]:
     arrays = [to_numpy(part) for part in (results if isinstance(results, tuple) else (results,))]
     for array in arrays:
+        if array.dtype.kind not in "biuf":
+            kind = type(array.item()).__name__ if array.ndim == 0 else f"an array of {array.dtype}"
+            raise ValueError(
+                f"{function} must return a number, an array, or a tuple of them, but returned {kind}: "
+                "check a part of it, as in `lambda *x: my_loss(*x)[0]`"
+            )
         if array.dtype.kind == "f" and array.dtype != np.float64:
             raise AssertionError(
                 f"{function} returned {array.dtype} for float64 arguments: something in it loses precision "

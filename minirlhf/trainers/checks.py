@@ -25,9 +25,9 @@ def _upper(high: float) -> str:
 
 
 def _bound(limit: float, including: str, excluding: str) -> str:
-    """A limit in words; 1e-9 stands for "above 0", 1 - 1e-9 for "below 1"."""
-    near = 0 < abs(limit - round(limit)) < 1e-6
-    return f"{excluding} {round(limit)}" if near else f"{including} {limit:g}"
+    """A limit in words; 1e-9 stands for "above 0", 1 - 1e-9 for "below 1", 0.5 - 1e-9 for "below 0.5"."""
+    near = 0 < abs(limit - round(limit, 3)) < 1e-6
+    return f"{excluding} {round(limit, 3):g}" if near else f"{including} {limit:g}"
 
 
 def freeze(reference: nn.Module, trained: nn.Module) -> None:

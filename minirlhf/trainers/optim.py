@@ -54,7 +54,8 @@ def learning_rate_at(step: int, total_steps: int, config: OptimConfig) -> float:
     """The learning rate of step 0, 1, ... total_steps - 1.
 
     It rises linearly over warmup_steps (the first step already moves), stands at its peak at step warmup_steps, and
-    reaches exactly final_fraction of the peak at step total_steps - 1, where it stays; "constant" keeps the peak.
+    reaches exactly final_fraction of the peak at step total_steps - 1, where it stays; "constant" keeps the peak. A run
+    of one step takes it at the peak: annealed to 0 it would learn nothing.
     Raises: ValueError if step or total_steps is out of range.
     """
     if step < 0 or total_steps < 1:
@@ -64,6 +65,8 @@ def learning_rate_at(step: int, total_steps: int, config: OptimConfig) -> float:
     if config.schedule == "constant":
         return config.learning_rate
     last = total_steps - 1
+    if last == 0:
+        return config.learning_rate
     progress = min(1.0, (step - config.warmup_steps) / (last - config.warmup_steps)) if step < last else 1.0
     remaining = 1 - progress if config.schedule == "linear" else (1 + math.cos(math.pi * progress)) / 2
     return config.learning_rate * (config.final_fraction + (1 - config.final_fraction) * remaining)

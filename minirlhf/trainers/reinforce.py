@@ -210,4 +210,6 @@ def reinforce_backward(policy: GPT, experience: Experience, config: ReinforceCon
     moved = (torch.cat(new), torch.cat(old), torch.ones_like(torch.cat(old), dtype=torch.bool))  # [tokens] each
     check_finite(**{name: torch.tensor(loss) for name, loss in losses.items()})
     foreseen = explained_variance(experience.old_values, experience.returns, experience.response_mask)
-    return losses | ppo_diagnostics(*moved) | {"value_loss": 0.0, "explained_variance": foreseen.item()}
+    watched = ppo_diagnostics(*moved)
+    watched |= {"first_ratio_max": watched["ratio_max"]}  # the only update is the first
+    return losses | watched | {"value_loss": 0.0, "explained_variance": foreseen.item()}

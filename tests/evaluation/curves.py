@@ -53,6 +53,7 @@ def policy_rows(seed=0, n=100, critic=True, **faults):
         "approx_kl_nats_per_token": np.abs(0.008 * (1 - t) + noise(0.001)) if critic else 0 * t,
         "clip_fraction": (0.12 * (1 - t) + noise(0.02)).clip(0, 1) if critic else 0 * t,
         "ratio_mean": 1 + noise(0.004) if critic else 1 + 0 * t,
+        "first_ratio_max": 1 + 0 * t,
         "ratio_max": 1.8 + np.abs(noise(0.6)),
         "explained_variance": 0.55 * gain + noise(0.08) if critic else noise(0.01),
         "eos_rate": (0.96 + 0.03 * gain + noise(0.01)).clip(0, 1),

@@ -65,7 +65,7 @@ REWARD_FAULTS = {
     "the scores are over-confident": {"val_loss_nats_per_pair": lambda t, x, g: 0.72 + 0 * t},
 }
 POLICY_FAULTS = {
-    "the ratio is not 1 at the first minibatch": {"clip_fraction": jump(0, 0.35)},
+    "the ratio is not 1 at the first minibatch": {"first_ratio_max": jump(0, 0.35)},
     "the policy differs from its reference before the first update": {"kl_nats_per_response": jump(0, 1.0)},
     "KL explosion": {"kl_nats_per_response": lambda t, x, g: x * 12},
     "the KL is negative": {"kl_nats_per_response": lambda t, x, g: -x},

@@ -32,7 +32,12 @@ def run_pytest(tree: Path, files: Sequence[str], green: Mapping[str, float] | No
             del sys.modules[name]
         here = {str(Path(__file__).resolve().parents[2]), ""}
         sys.path[:] = [str(tree), *(path for path in sys.path if path not in here)]
-        os.environ |= {"PYTHONPATH": str(tree), "HYPOTHESIS_STORAGE_DIRECTORY": str(tree.parent / "hypothesis")}
+        # An installed minirlhf would bring its plugin, which the copy need not have; its conftest asks for its own.
+        os.environ |= {
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "PYTHONPATH": str(tree),
+            "HYPOTHESIS_STORAGE_DIRECTORY": str(tree.parent / "hypothesis"),
+        }
         importlib.invalidate_caches()
 
         import pytest

@@ -78,9 +78,9 @@ def test_padding_full_of_junk_changes_no_metric():
 
 
 def test_the_row_of_a_rollout_s_updates():
-    updates = [{"a": 1.0, "ratio_max": 3.0, "grad_norm": 4.0}, {"a": 2.0, "ratio_max": 2.0}]
-    assert over_updates(updates) == {"a": 1.5, "ratio_max": 3.0, "grad_norm": 4.0}
-    assert over_updates(updates[1:]) == {"a": 2.0, "ratio_max": 2.0, "grad_norm": 0.0}
+    updates = [{"a": 1.0, "ratio_max": 2.0, "grad_norm": 4.0}, {"a": 2.0, "ratio_max": 3.0}]
+    assert over_updates(updates) == {"a": 1.5, "first_ratio_max": 2.0, "ratio_max": 3.0, "grad_norm": 4.0}
+    assert over_updates(updates[1:]) == {"a": 2.0, "first_ratio_max": 3.0, "ratio_max": 3.0, "grad_norm": 0.0}
 
 
 def test_speed_counts_answers_and_their_tokens():

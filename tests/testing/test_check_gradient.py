@@ -263,3 +263,9 @@ def test_random_changing_and_infinite_functions_are_named():
     assert x.tolist() == [0.5, 1.0]
     assert "is not finite here: nan" in failure_of(lambda x: (x - 2).log().sum(), x)
     assert "is not finite within" in failure_of(lambda x: x.log().sum(), np.array([1e-8]))
+
+
+@pytest.mark.parametrize(("returned", "said"), [(None, "NoneType"), ({"loss": 1.0}, "dict"), ("loss", "str")])
+def test_what_is_no_number_is_named(returned, said):
+    with pytest.raises(ValueError, match=rf"must return a number.*{said}"):
+        check_gradient(lambda x: (x.sum(), returned), np.ones(2))

@@ -248,3 +248,10 @@ def test_schedule_can_end_at_zero_and_survives_short_runs():
 def test_settings_out_of_range_are_refused_by_name(field, value):
     with pytest.raises(UserError, match=field):
         OptimConfig(**{field: value})
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
+def test_the_only_step_of_a_run_is_taken_at_the_peak(schedule):
+    """Annealed to 0 it would leave every weight as it was."""
+    config = OptimConfig(learning_rate=0.5, warmup_steps=0, final_fraction=0.0, schedule=schedule)
+    assert learning_rate_at(0, 1, config) == 0.5

@@ -53,6 +53,7 @@ METRICS = [
     "clip_fraction",
     "ratio_mean",
     "ratio_max",
+    "first_ratio_max",
     "explained_variance",
     "eos_rate",
     "response_tokens_mean",
