@@ -1,5 +1,10 @@
 """Settings for every test: no deadlines, because shared machines stumble, and the same drawn cases every time."""
 
+import os
+
+# Before anything imports Triton: its own functions decide when they are defined whether they will be interpreted.
+os.environ.setdefault("TRITON_INTERPRET", "1")
+
 from minirlhf.testing.profiles import load_profile
 
 pytest_plugins = ["minirlhf.testing.plugin", "pytester"]

@@ -1,7 +1,6 @@
 """The fused kernel, in Triton's interpreter, against the definition in float64: any shape, forward and gradients."""
 
 import importlib.util
-import os
 
 import numpy as np
 import pytest
@@ -18,16 +17,6 @@ from minirlhf.reference import fused_attention as tiled
 from minirlhf.testing import proved
 
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs the extra fused")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def interpreted():
-    """Triton decides when a kernel is defined, so the module of kernels is made here, and no earlier."""
-    before = os.environ.get("TRITON_INTERPRET")
-    os.environ["TRITON_INTERPRET"] = "1"
-    yield
-    if before is None:
-        del os.environ["TRITON_INTERPRET"]
 
 
 @st.composite
