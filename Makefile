@@ -3,7 +3,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 PIP = .venv/bin/python -m pip --disable-pip-version-check
 
-.PHONY: help setup quickstart test proof cases mutants witnesses lint data wheel clean
+.PHONY: help setup quickstart test proof cases mutants witnesses lint data bench wheel clean
 
 help:
 	@echo "make quickstart   the whole road on the shipped village, into runs/quickstart (about five minutes)"
@@ -14,6 +14,7 @@ help:
 	@echo "make witnesses    install other people's libraries and hold our mathematics against theirs"
 	@echo "make lint         ruff and mypy"
 	@echo "make data         write the shipped data again, from the village's facts"
+	@echo "make bench        every benchmark against the peers, about 40 minutes; QUICK=1 for a short look"
 	@echo "make wheel        build dist/*.whl"
 	@echo "make clean        remove .venv and what tools left behind (runs/ stays)"
 
@@ -58,6 +59,16 @@ witnesses: setup .venv/old-trl/installed
 	$(PYTHON) -m venv .venv/old-trl
 	$(OLD_TRL) -m pip --disable-pip-version-check install -q "$(TORCH)"
 	$(OLD_TRL) -m pip --disable-pip-version-check install -q -e ".[test,witness-ppo]"
+	@touch $@
+
+# The peers get environments of their own, at the versions in pyproject.toml. Only installing needs the network.
+bench: .venv/bench/installed .venv/bench-ppo/installed
+	.venv/bench/bin/python -m benchmarks $(if $(QUICK),--quick)
+
+.venv/bench/installed .venv/bench-ppo/installed: .venv/%/installed: pyproject.toml
+	$(PYTHON) -m venv .venv/$*
+	.venv/$*/bin/python -m pip --disable-pip-version-check install -q "$(TORCH)"
+	.venv/$*/bin/python -m pip --disable-pip-version-check install -q -e ".[$*]"
 	@touch $@
 
 lint: setup
