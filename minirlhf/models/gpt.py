@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from minirlhf.errors import UserError
 from minirlhf.nn.attention import Attend, CausalSelfAttention, eager_attend
 from minirlhf.nn.cache import KVCache, empty_cache
-from minirlhf.nn.mlp import GeluMLP, SwiGLU
+from minirlhf.nn.mlp import GeluMLP, SquaredReluMLP, SwiGLU
 from minirlhf.nn.norm import LayerNorm, RMSNorm
 from minirlhf.nn.rope import Rotation, rotation_table
+
+MLPS = {"gelu": GeluMLP, "relu2": SquaredReluMLP, "swiglu": SwiGLU}
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,11 @@ class GPTConfig:
     """heads of keys and values (grouped-query attention); as many as heads when not given"""
     width: int = 128
     mlp_width: int | None = None
-    """numbers inside the MLP; 4 · width for gelu, 8/3 · width rounded up to a multiple of 8 for swiglu"""
+    """numbers inside the MLP; 4 · width for gelu and relu2, 8/3 · width rounded up to a multiple of 8 for swiglu"""
     positions: Literal["learned", "rope"] = "learned"
     norm: Literal["layer", "rms"] = "layer"
-    mlp: Literal["gelu", "swiglu"] = "gelu"
+    mlp: Literal["gelu", "relu2", "swiglu"] = "gelu"
+    """gelu is GPT-2's; relu2, max(0, x)², is cheaper and learns as well or better; swiglu is Llama's"""
     bias: bool = True
     dropout: float = 0.0
     """share of the embedding's and of each block's output dropped while training"""
@@ -70,7 +73,7 @@ class GPTConfig:
         for name, choices in (
             ("positions", ("learned", "rope")),
             ("norm", ("layer", "rms")),
-            ("mlp", ("gelu", "swiglu")),
+            ("mlp", tuple(MLPS)),
         ):
             if getattr(self, name) not in choices:
                 raise UserError(
@@ -94,7 +97,7 @@ class GPTConfig:
     def hidden_width(self) -> int:
         if self.mlp_width is not None:
             return self.mlp_width
-        return 4 * self.width if self.mlp == "gelu" else -(-8 * self.width // 24) * 8
+        return -(-8 * self.width // 24) * 8 if self.mlp == "swiglu" else 4 * self.width
 
 
 class Block(nn.Module):
@@ -102,13 +105,12 @@ class Block(nn.Module):
 
     def __init__(self, config: GPTConfig, layer: int, attend: Attend):
         super().__init__()
-        mlp = GeluMLP if config.mlp == "gelu" else SwiGLU
         self.attention_norm = make_norm(config)
         self.attention = CausalSelfAttention(
             config.width, config.heads, config.key_value_heads, config.bias, layer, attend
         )
         self.mlp_norm = make_norm(config)
-        self.mlp = mlp(config.width, config.hidden_width, config.bias)
+        self.mlp = MLPS[config.mlp](config.width, config.hidden_width, config.bias)
         self.drop = make_dropout(config)
 
     def forward(self, x: Tensor, visible: Tensor, rotation: Rotation | None, cache: KVCache | None) -> Tensor:

@@ -7,7 +7,8 @@ from typing import Any
 from minirlhf.errors import UserError
 from minirlhf.models.gpt import GPTConfig
 
-GPT2_SHAPE = {"positions": "learned", "norm": "layer", "mlp": "gelu"}
+GPT2_SHAPE = {"positions": "learned", "norm": "layer", "mlp": "gelu"}  # or mlp "relu2"
+ACTIVATIONS = {"gelu": "gelu_new", "relu2": "relu2"}  # gelu_new is the tanh form
 LLAMA_SHAPE = {"positions": "rope", "norm": "rms", "mlp": "swiglu"}
 
 
@@ -16,12 +17,13 @@ def is_llama(config: GPTConfig) -> bool:
     shape = {name: getattr(config, name) for name in GPT2_SHAPE}
     if shape == LLAMA_SHAPE:
         return True
-    if shape == GPT2_SHAPE and config.key_value_heads == config.heads:
+    if shape | {"mlp": "gelu"} == GPT2_SHAPE and config.mlp in ACTIVATIONS and config.key_value_heads == config.heads:
         return False
     raise UserError(
         "transformers has no model of this shape",
         found=", ".join(f"{name} = {value}" for name, value in {**shape, "kv_heads": config.key_value_heads}.items()),
-        expected=f"{tuple(GPT2_SHAPE.values())} with kv_heads = heads, or {tuple(LLAMA_SHAPE.values())}",
+        expected=f"{tuple(GPT2_SHAPE.values())} with kv_heads = heads (mlp may be relu2), or "
+        f"{tuple(LLAMA_SHAPE.values())}",
     )
 
 
@@ -36,7 +38,7 @@ def to_gpt2(config: GPTConfig) -> dict[str, Any]:
         "n_layer": config.layers,
         "n_head": config.heads,
         "n_inner": config.hidden_width,
-        "activation_function": "gelu_new",  # the tanh form
+        "activation_function": ACTIVATIONS[config.mlp],
         "layer_norm_epsilon": config.norm_eps,
         "embd_pdrop": config.dropout,
         "resid_pdrop": config.dropout,
@@ -70,7 +72,7 @@ def to_llama(config: GPTConfig) -> dict[str, Any]:
 
 def from_gpt2(path: Path, described: Mapping[str, Any]) -> GPTConfig:
     """Raises UserError for a field that is missing and for an option that our decoder does not have."""
-    _require(path, described, "activation_function", "gelu_new", ("gelu_new", "gelu_pytorch_tanh"))
+    _require(path, described, "activation_function", "gelu_new", ("gelu_new", "gelu_pytorch_tanh", "relu2"))
     _require(path, described, "scale_attn_weights", True, (True,))
     _require(path, described, "scale_attn_by_inverse_layer_idx", False, (False,))
     return GPTConfig(
@@ -80,6 +82,7 @@ def from_gpt2(path: Path, described: Mapping[str, Any]) -> GPTConfig:
         heads=_field(path, described, "n_head"),
         width=_field(path, described, "n_embd"),
         mlp_width=described.get("n_inner"),
+        mlp="relu2" if described.get("activation_function") == "relu2" else "gelu",
         tie_embeddings=bool(described.get("tie_word_embeddings", True)),
         norm_eps=float(described.get("layer_norm_epsilon", 1e-5)),
     )

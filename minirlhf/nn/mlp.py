@@ -1,4 +1,4 @@
-"""Two ways for a token to think by itself, [... D] -> [... D] through `hidden` numbers."""
+"""Three ways for a token to think by itself, [... D] -> [... D] through `hidden` numbers."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,6 +14,18 @@ class GeluMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.to_out(F.gelu(self.to_hidden(x), approximate="tanh"))
+
+
+class SquaredReluMLP(nn.Module):
+    """to_out(max(0, to_hidden(x))²): no exponential to compute. So et al. 2021, arXiv:2109.08668, section 3."""
+
+    def __init__(self, width: int, hidden: int, bias: bool):
+        super().__init__()
+        self.to_hidden = nn.Linear(width, hidden, bias=bias)
+        self.to_out = nn.Linear(hidden, width, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.to_out(F.relu(self.to_hidden(x)).square())
 
 
 class SwiGLU(nn.Module):

@@ -22,7 +22,14 @@ from numpy.typing import NDArray
 
 from minirlhf.reference.attention import Bools, eager_attend, eager_attend_grad
 from minirlhf.reference.linear import linear, linear_grad
-from minirlhf.reference.mlp import gelu_mlp, gelu_mlp_grad, swiglu, swiglu_grad
+from minirlhf.reference.mlp import (
+    gelu_mlp,
+    gelu_mlp_grad,
+    squared_relu_mlp,
+    squared_relu_mlp_grad,
+    swiglu,
+    swiglu_grad,
+)
 from minirlhf.reference.norm import layer_norm, layer_norm_grad, rms_norm, rms_norm_grad
 from minirlhf.reference.rope import rotate, rotate_grad
 from minirlhf.reference.softmax import Array
@@ -40,7 +47,7 @@ class Shape:
     kv_heads: int
     positions: Literal["learned", "rope"] = "learned"
     norm: Literal["layer", "rms"] = "layer"
-    mlp: Literal["gelu", "swiglu"] = "gelu"
+    mlp: Literal["gelu", "relu2", "swiglu"] = "gelu"
     rope_base: float = 10000.0
     norm_eps: float = 1e-5
 
@@ -117,8 +124,8 @@ def mlp(weights: Weights, shape: Shape, x: Array) -> Array:
     if shape.mlp == "swiglu":
         w_gate, w_up = np.split(weights["mlp.to_gate_and_up.weight"], 2)
         return swiglu(x, w_gate, w_up, weights["mlp.to_out.weight"])
-    w_hidden, b_hidden, w_out, b_out = gelu_weights(weights)
-    return gelu_mlp(x, w_hidden, b_hidden, w_out, b_out)
+    w_hidden, b_hidden, w_out, b_out = two_layers(weights)
+    return (squared_relu_mlp if shape.mlp == "relu2" else gelu_mlp)(x, w_hidden, b_hidden, w_out, b_out)
 
 
 def mlp_grad(weights: Weights, shape: Shape, x: Array, dout: Array) -> tuple[Array, Gradients]:
@@ -127,13 +134,14 @@ def mlp_grad(weights: Weights, shape: Shape, x: Array, dout: Array) -> tuple[Arr
         w_gate, w_up = np.split(weights["mlp.to_gate_and_up.weight"], 2)
         dx, dgate, dup, dw_out = swiglu_grad(x, w_gate, w_up, weights["mlp.to_out.weight"], dout)
         return dx, {"mlp.to_gate_and_up.weight": np.concatenate((dgate, dup)), "mlp.to_out.weight": dw_out}
-    w_hidden, b_hidden, w_out, _ = gelu_weights(weights)
-    dx, *gradients = gelu_mlp_grad(x, w_hidden, b_hidden, w_out, dout)
+    w_hidden, b_hidden, w_out, _ = two_layers(weights)
+    backward = squared_relu_mlp_grad if shape.mlp == "relu2" else gelu_mlp_grad
+    dx, *gradients = backward(x, w_hidden, b_hidden, w_out, dout)
     names = ("mlp.to_hidden.weight", "mlp.to_hidden.bias", "mlp.to_out.weight", "mlp.to_out.bias")
     return dx, present(weights, dict(zip(names, gradients, strict=True)))
 
 
-def gelu_weights(weights: Weights) -> tuple[Array, Array, Array, Array]:
+def two_layers(weights: Weights) -> tuple[Array, Array, Array, Array]:
     """(w_hidden, b_hidden, w_out, b_out); biases that are not there are 0."""
     zero = np.zeros(())
     hidden, out = weights["mlp.to_hidden.weight"], weights["mlp.to_out.weight"]

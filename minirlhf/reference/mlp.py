@@ -1,4 +1,4 @@
-"""The two MLPs and their activations, forward and backward.
+"""The three MLPs and their activations, forward and backward.
 
 gelu (Hendrycks and Gimpel 2016, arXiv:1606.08415, section 2) weighs x by the chance Φ(x) that a normal number is
 smaller. With the normal density φ = Φ', the product rule gives
@@ -14,8 +14,14 @@ swish(x) = x σ(x), with σ(x) = 1 / (1 + exp(-x)) (Ramachandran et al. 2017, ar
 
     swish'(x) = σ(x) + x σ(x) (1 - σ(x))
 
-The gelu MLP is gelu(x Wᵀ + b) W₂ᵀ + b₂. SwiGLU (Shazeer 2020, arXiv:2002.05202, eq. 6) lets one half open the other:
-(swish(x Gᵀ) · x Uᵀ) Dᵀ. For a product with a matrix, y = x Wᵀ, the gradients are dx = dy W and dW = dyᵀ x.
+The squared ReLU (So et al. 2021, arXiv:2109.08668, section 3) needs no exponential. Its slope is 0 at x = 0 from
+both sides, where that of max(0, x) jumps:
+
+    relu2(x) = max(0, x)²,       relu2'(x) = 2 max(0, x)
+
+The gelu MLP is gelu(x Wᵀ + b) W₂ᵀ + b₂, the squared ReLU's the same with relu2. SwiGLU (Shazeer 2020,
+arXiv:2002.05202, eq. 6) lets one half open the other: (swish(x Gᵀ) · x Uᵀ) Dᵀ. For a product with a matrix, y = x Wᵀ,
+the gradients are dx = dy W and dW = dyᵀ x.
 """
 
 from math import erf
@@ -46,6 +52,15 @@ def gelu_exact_grad(x: Array, dout: Array) -> Array:
     return dout * (_normal_below(x) + x * np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi))
 
 
+def relu2(x: Array) -> Array:
+    return np.maximum(x, 0) ** 2
+
+
+def relu2_grad(x: Array, dout: Array) -> Array:
+    """The gradient at x from the gradient dout of relu2(x). Any shape."""
+    return dout * 2 * np.maximum(x, 0)
+
+
 def swish(x: Array) -> Array:
     return x * _sigmoid(x)
 
@@ -66,6 +81,18 @@ def gelu_mlp_grad(x: Array, w_hidden: Array, b_hidden: Array, w_out: Array, dout
     hidden = x @ w_hidden.T + b_hidden  # [N F]
     dhidden = gelu_grad(hidden, dout @ w_out)
     return dhidden @ w_hidden, dhidden.T @ x, dhidden.sum(0), dout.T @ gelu(hidden), dout.sum(0)
+
+
+def squared_relu_mlp(x: Array, w_hidden: Array, b_hidden: Array, w_out: Array, b_out: Array) -> Array:
+    """x [N D], w_hidden [F D], b_hidden [F], w_out [D F], b_out [D] -> [N D]."""
+    return relu2(x @ w_hidden.T + b_hidden) @ w_out.T + b_out
+
+
+def squared_relu_mlp_grad(x: Array, w_hidden: Array, b_hidden: Array, w_out: Array, dout: Array) -> tuple[Array, ...]:
+    """Gradients of x, w_hidden, b_hidden, w_out, b_out from the gradient dout [N D] of the output."""
+    hidden = x @ w_hidden.T + b_hidden  # [N F]
+    dhidden = relu2_grad(hidden, dout @ w_out)
+    return dhidden @ w_hidden, dhidden.T @ x, dhidden.sum(0), dout.T @ relu2(hidden), dout.sum(0)
 
 
 def swiglu(x: Array, w_gate: Array, w_up: Array, w_out: Array) -> Array:

@@ -20,6 +20,7 @@ LLAMA = dataclasses.replace(
 CONFIGS = {
     "gpt2": GPT2,
     "gpt2 without bias": dataclasses.replace(GPT2, bias=False),
+    "gpt2 with squared relu": dataclasses.replace(GPT2, mlp="relu2"),
     "gpt2 untied, narrow": dataclasses.replace(GPT2, tie_embeddings=False, mlp_width=24),
     "llama": LLAMA,
     "llama with bias, tied": dataclasses.replace(LLAMA, bias=True, tie_embeddings=True, kv_heads=None, rope_base=500.0),
@@ -70,7 +71,13 @@ def test_transformers_computes_the_same(tmp_path, name):
 
 
 def test_shapes_transformers_does_not_know_are_refused(tmp_path):
-    for mixed in (dataclasses.replace(GPT2, norm="rms"), dataclasses.replace(GPT2, kv_heads=2)):
+    mixtures = (
+        {"norm": "rms"},
+        {"kv_heads": 2},
+        {"mlp": "swiglu"},
+        {"positions": "rope", "norm": "rms", "mlp": "relu2"},
+    )
+    for mixed in (dataclasses.replace(GPT2, **change) for change in mixtures):
         with pytest.raises(UserError, match="no model of this shape"):
             export_hugging_face(make(mixed), TOKENIZER, tmp_path / "out")
     with pytest.raises(UserError, match="only a language model"):

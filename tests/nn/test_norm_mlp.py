@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from minirlhf.nn.mlp import GeluMLP, SwiGLU
+from minirlhf.nn.mlp import GeluMLP, SquaredReluMLP, SwiGLU
 from minirlhf.nn.norm import LayerNorm, RMSNorm
 from minirlhf.reference import mlp as mlp_reference
 from minirlhf.reference import norm as norm_reference
@@ -70,19 +70,26 @@ def test_layer_norm_agrees_with_torch():
     torch.testing.assert_close(LayerNorm(10, bias=False).double()(x), want, rtol=1e-12, atol=1e-13)
 
 
-@given(sizes(), st.booleans())
-def test_gelu_mlp_forward_and_backward(size, bias):
+@pytest.mark.parametrize(
+    ("layer", "formula", "derived"),
+    [
+        (GeluMLP, mlp_reference.gelu_mlp, mlp_reference.gelu_mlp_grad),
+        (SquaredReluMLP, mlp_reference.squared_relu_mlp, mlp_reference.squared_relu_mlp_grad),
+    ],
+)
+@given(size=sizes(), bias=st.booleans())
+def test_two_layer_mlps_forward_and_backward(layer, formula, derived, size, bias):
     tokens, width, seed = size
     rng = np.random.default_rng(seed)
     x, dout = rng.normal(size=(tokens, width)), rng.normal(size=(tokens, width))
-    module = GeluMLP(width, 3, bias).double()
+    module = layer(width, 3, bias).double()
     w_hidden, w_out = module.to_hidden.weight.detach().numpy(), module.to_out.weight.detach().numpy()
     b_hidden = module.to_hidden.bias.detach().numpy() if bias else np.zeros(3)
     b_out = module.to_out.bias.detach().numpy() if bias else np.zeros(width)
     out, dx, dweights = numpy_gradients(module, x, dout)
-    assert_allclose(out, mlp_reference.gelu_mlp(x, w_hidden, b_hidden, w_out, b_out), **EXACT)
+    assert_allclose(out, formula(x, w_hidden, b_hidden, w_out, b_out), **EXACT)
     names = ("to_hidden.weight", "to_hidden.bias", "to_out.weight", "to_out.bias")
-    wanted = mlp_reference.gelu_mlp_grad(x, w_hidden, b_hidden, w_out, dout)
+    wanted = derived(x, w_hidden, b_hidden, w_out, dout)
     assert_allclose(dx, wanted[0], **EXACT)
     for name, want in zip(names, wanted[1:], strict=True):
         if name in dweights:
@@ -105,9 +112,9 @@ def test_swiglu_forward_and_backward(size):
     assert_allclose(dweights["to_out.weight"], want_out, **EXACT)
 
 
-@pytest.mark.parametrize("name", ["gelu", "swish"])
+@pytest.mark.parametrize("name", ["gelu", "relu2", "swish"])
 def test_activation_gradients_by_nudging(name):
-    x = np.linspace(-6, 6, 41)
+    x = np.linspace(-6, 6, 40)  # without 0, where the slope of relu2's slope jumps
     f, gradient = getattr(mlp_reference, name), getattr(mlp_reference, f"{name}_grad")
     assert_allclose(gradient(x, np.ones_like(x)), central_difference(lambda z: f(z).sum(), x), rtol=1e-6, atol=1e-9)
 

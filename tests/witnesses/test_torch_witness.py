@@ -11,7 +11,7 @@ from torch import nn
 
 from minirlhf.models.gpt import GPT, GPTConfig
 from minirlhf.nn.attention import CausalSelfAttention, eager_attend
-from minirlhf.nn.mlp import GeluMLP, SwiGLU
+from minirlhf.nn.mlp import GeluMLP, SquaredReluMLP, SwiGLU
 from minirlhf.nn.norm import LayerNorm, RMSNorm
 from minirlhf.objectives.bradley_terry import bradley_terry
 from minirlhf.objectives.cross_entropy import cross_entropy
@@ -56,11 +56,13 @@ def test_norms(seed, scale, bias):
 @few
 @given(seeds)
 def test_mlps(seed):
-    """GeluMLP is torch's two Linear layers around its tanh GELU; SwiGLU one half of its glu with SiLU as the gate."""
+    """Torch's Linear layers around its tanh GELU, or around a ReLU squared; SwiGLU is its glu with SiLU as the gate."""
     gelu, swiglu = GeluMLP(4, 6, bias=True).double(), SwiGLU(4, 6, bias=False).double()
     layers = nn.Sequential(gelu.to_hidden, nn.GELU("tanh"), gelu.to_out)
     x = randn(seed, 2, 3, 4)
     assert_same(gelu, layers, x)
+    squared = SquaredReluMLP(4, 6, bias=True).double()
+    assert_same(squared, lambda x: squared.to_out(nn.ReLU()(squared.to_hidden(x)) ** 2), x)
     gate, up = swiglu.to_gate_and_up.weight.split(6)
     assert_same(swiglu, lambda x: F.linear(F.silu(F.linear(x, gate)) * F.linear(x, up), swiglu.to_out.weight), x)
 

@@ -23,6 +23,7 @@ CONFIGS = {
     "gpt2, two layers": GPTConfig(**TWO),
     "llama": GPTConfig(**ONE, **LLAMA, tie_embeddings=False),
     "llama, two layers": GPTConfig(**TWO, **LLAMA, tie_embeddings=False),
+    "relu2": GPTConfig(**ONE, mlp="relu2"),
     "quickstart": GPTConfig(**ONE, positions="rope", norm="rms"),
 }
 TRUNKS = [name for name in sorted(CONFIGS) if "two" in name]  # what a head stands on: small, but nothing left out
@@ -199,6 +200,24 @@ def model_gradient(kind: str, read_grad):
     return gradient
 
 
+def hidden_numbers(weights, shape, x, places):
+    """The squared ReLU's slope has a kink where one of these is 0; the other MLPs are smooth."""
+    if shape.mlp != "relu2":
+        return [np.zeros(0)]
+    middle = x + block.causal_self_attention(weights, shape, block.norm(weights, "attention_norm", shape, x), places)
+    w_hidden, b_hidden, *_ = block.two_layers(weights)
+    return [block.norm(weights, "mlp_norm", shape, middle) @ w_hidden.T + b_hidden]
+
+
+def gpt_kinks(name, flat, ids, mask):
+    weights, shape, found = unpacked(MODULES["gpt", name], flat), shape_of(CONFIGS[name]), []
+    for row, seen in zip(ids, mask, strict=True):
+        _, taken_in = gpt.hidden(weights, shape, row, seen)
+        for layer, x in enumerate(taken_in[:-1]):
+            found += hidden_numbers(gpt.of_layer(weights, layer), shape, x, gpt.places_of(row, seen))
+    return found
+
+
 def gpt_formula(name, flat, ids, mask):
     weights, shape = unpacked(MODULES["gpt", name], flat), shape_of(CONFIGS[name])
     return np.stack([gpt.gpt(weights, shape, row, seen) for row, seen in zip(ids, mask, strict=True)])
@@ -237,9 +256,15 @@ DECODER: tuple[Idea, ...] = (
         (1, 2),
     ),
     weighed(
-        "block", layer_case("block"), layer_formula("block", block.block), block_gradient, torch_layer("block"), (1, 2)
+        "block",
+        layer_case("block"),
+        layer_formula("block", block.block),
+        block_gradient,
+        torch_layer("block"),
+        (1, 2),
+        kinks=layer_formula("block", hidden_numbers),
     ),
-    weighed("gpt", model_case("gpt", True, VOCAB), gpt_formula, gpt_gradient, torch_model("gpt"), (1,)),
+    weighed("gpt", model_case("gpt", True, VOCAB), gpt_formula, gpt_gradient, torch_model("gpt"), (1,), gpt_kinks),
     weighed(
         "last_real",
         drawn(reading_case),

@@ -4,7 +4,7 @@ import torch
 from torch.func import functional_call
 
 from minirlhf.nn.attention import eager_attend, per_group
-from minirlhf.nn.mlp import GeluMLP, SwiGLU
+from minirlhf.nn.mlp import GeluMLP, SquaredReluMLP, SwiGLU
 from minirlhf.nn.norm import LayerNorm, Rescale, RMSNorm, Standardise
 from minirlhf.nn.rope import rotate, rotation_table
 from minirlhf.objectives.likelihood import log_probs_of
@@ -51,7 +51,7 @@ def bare(size, rng) -> Case:
     return x, 1e-5, dout
 
 
-def gelu_case(size, rng) -> Case:
+def two_layer_case(size, rng) -> Case:
     tokens, width, hidden = size(1, 3), size(1, 4), size(1, 5)
     weights = [rng.normal(size=shape) for shape in ((hidden, width), (hidden,), (width, hidden), (width,))]
     return rng.normal(size=(tokens, width)), *weights, rng.normal(size=(tokens, width))
@@ -189,7 +189,7 @@ LAYERS: tuple[Idea, ...] = (
     weighed("swish", drawn(elementwise), mlp.swish, lambda x, dout: (mlp.swish_grad(x, dout),), F.silu, (0,)),
     weighed(
         "gelu_mlp",
-        drawn(gelu_case),
+        drawn(two_layer_case),
         mlp.gelu_mlp,
         lambda x, w, b, w_out, b_out, dout: mlp.gelu_mlp_grad(x, w, b, w_out, dout),
         lambda x, w, b, w_out, b_out: functional_call(
@@ -198,6 +198,28 @@ LAYERS: tuple[Idea, ...] = (
             (x,),
         ),
         (0, 1, 2, 3, 4),
+    ),
+    weighed(
+        "relu2",
+        drawn(elementwise),
+        mlp.relu2,
+        lambda x, dout: (mlp.relu2_grad(x, dout),),
+        lambda x: F.relu(x).square(),
+        (0,),
+        kinks=lambda x: [x],
+    ),
+    weighed(
+        "squared_relu_mlp",
+        drawn(two_layer_case),
+        mlp.squared_relu_mlp,
+        lambda x, w, b, w_out, b_out, dout: mlp.squared_relu_mlp_grad(x, w, b, w_out, dout),
+        lambda x, w, b, w_out, b_out: functional_call(
+            SquaredReluMLP(x.shape[-1], len(b), True),
+            {"to_hidden.weight": w, "to_hidden.bias": b, "to_out.weight": w_out, "to_out.bias": b_out},
+            (x,),
+        ),
+        (0, 1, 2, 3, 4),
+        kinks=lambda x, w, b, w_out, b_out: [x @ w.T + b],  # the slope of the slope jumps where a hidden number is 0
     ),
     weighed(
         "swiglu",
