@@ -1,110 +1,209 @@
-"""Tokens per second: cached generation, and a training step, each beside torch's own attention in the same run.
+"""Writing with a cache: a prompt of 16 tokens, 128 new ones; ours, transformers' generate, and the products alone.
 
-    python benchmarks/generate.py [--quick]
+    python -m benchmarks.generate [--quick] [--only a b growth]
 
-Prints a table and writes benchmarks/results/generate.json with date and machine. The peer is this same decoder with
-torch.nn.functional.scaled_dot_product_attention as its `attend`, so the two differ in attention only.
-Rounds alternate between the two and the best round counts, so that other work on the machine disturbs both alike.
+Temperature 1, the whole vocabulary, nothing stops early, float32, random weights. Ours is `generation.generate`, which
+also keeps the log-prob of every token it draws. Greedily, both must write the same tokens from the same weights, which
+get there through `minirlhf export`'s writer. The configurations:
+
+(a) 4 layers, 4 heads, width 128, context 256, vocabulary 512
+(b) 6 layers, 6 heads, width 384, context 256, vocabulary 4096
 """
 
-import json
-import os
-import platform
-import sys
-import time
-from collections.abc import Callable
-from datetime import UTC, datetime
-from pathlib import Path
+import tempfile
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
-from minirlhf.generation.generate import generate
-from minirlhf.generation.sampling import SamplingConfig
-from minirlhf.models.gpt import GPT, GPTConfig
-from minirlhf.nn.attention import Attend, eager_attend
-from minirlhf.records import PromptBatch
+from benchmarks.products import Shape, generation_passes, prepare
+from benchmarks.suite import Bar, Growth, Job, Measurement, Table, interleave, options, ratio, run, throughput, write
 
 
-def fused_attend(q: Tensor, k: Tensor, v: Tensor, visible: Tensor) -> Tensor:
-    """torch's own attention, mask and all."""
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=visible, enable_gqa=q.shape[1] != k.shape[1])
+@dataclass(frozen=True)
+class Setting:
+    """A model and how much it writes."""
+
+    layers: int = 4
+    heads: int = 4
+    width: int = 128
+    vocabulary: int = 512
+    context: int = 256
+    prompt: int = 16
+    new_tokens: int = 128
+    batch: int = 1
 
 
-ATTENDS: dict[str, Attend] = {"ours": eager_attend, "torch_sdpa": fused_attend}
+SMALL, MEDIUM = Setting(), Setting(6, 6, 384, 4096)
+TOLD_APART = 8.0  # random weights this much larger than GPT-2's start, so that the likeliest token is ahead clearly
 
 
-def training_step(attend: Attend, batch: int = 12, tokens: int = 64) -> Callable[[], int]:
-    """Forward, backward and AdamW on 4 layers, 4 heads, width 128, 261 tokens of vocabulary."""
-    model = GPT(GPTConfig(261, context=tokens), torch.Generator().manual_seed(0), attend)
-    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-    ids = torch.randint(261, (batch, tokens + 1), generator=torch.Generator().manual_seed(1))
+def model_of(size: Setting, scale: float = 1.0):
+    """Our GPT with random weights."""
+    import torch
+
+    from minirlhf.models.gpt import GPT, GPTConfig
+
+    model = GPT(GPTConfig(size.vocabulary, size.context, size.layers, size.heads, width=size.width)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 2:
+                parameter.mul_(scale)
+    return model
+
+
+def prompts_of(size: Setting):
+    """Random prompts [batch prompt]."""
+    import torch
+
+    return torch.randint(size.vocabulary, (size.batch, size.prompt), generator=torch.Generator().manual_seed(1))
+
+
+def minirlhf_writes(size: Setting, model: Any, greedy: bool = False):
+    """ids [batch prompt + new_tokens], by our generate."""
+    import torch
+
+    from minirlhf.generation.generate import generate
+    from minirlhf.generation.sampling import SamplingConfig
+    from minirlhf.records import PromptBatch
+
+    ids = prompts_of(size)
+    prompts = PromptBatch(ids, torch.ones_like(ids, dtype=torch.bool), ("",) * size.batch)
+    sampling = SamplingConfig(max_new_tokens=size.new_tokens, greedy=greedy)
+    draws = torch.Generator().manual_seed(2)
+    return lambda: generate(model, prompts, sampling, (), 0, draws).ids
+
+
+def transformers_writes(size: Setting, model: Any, greedy: bool = False):
+    """The same by a transformers model's generate."""
+    import torch
+    from transformers import GenerationConfig
+
+    ids = prompts_of(size)
+    drawing: dict[str, Any] = {} if greedy else {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
+    config = GenerationConfig(
+        max_new_tokens=size.new_tokens,
+        do_sample=not greedy,
+        use_cache=True,
+        pad_token_id=0,
+        eos_token_id=None,
+        **drawing,
+    )
+    mask = torch.ones_like(ids)
+    return lambda: model.generate(ids, attention_mask=mask, generation_config=config)
+
+
+def measured(writes: Any, size: Setting, seconds: float) -> Measurement:
+    """Tokens per second, after checking that all of them are written."""
+    if writes().shape != (size.batch, size.prompt + size.new_tokens):
+        raise RuntimeError("an answer ended early")
+    rate = throughput(lambda: writes().shape[0] * size.new_tokens, seconds, warmup=1)
+    return {"tokens_per_second": rate, "call_seconds": size.batch * size.new_tokens / rate}
+
+
+# Workers
+
+
+def minirlhf_generate(setting: dict[str, int], seconds: float) -> Measurement:
+    size = Setting(**setting)
+    return measured(minirlhf_writes(size, model_of(size)), size, seconds)
+
+
+def transformers_generate(setting: dict[str, int], seconds: float) -> Measurement:
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    size = Setting(**setting)
+    torch.manual_seed(0)
+    sizes = {"n_layer": size.layers, "n_head": size.heads, "n_embd": size.width, "n_positions": size.context}
+    ends = {"bos_token_id": None, "eos_token_id": None}
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=size.vocabulary, attn_implementation="sdpa", **sizes, **ends)).eval()
+    return measured(transformers_writes(size, model), size, seconds)
+
+
+def bound_generate(setting: dict[str, int], seconds: float) -> Measurement:
+    """The matrix products of reading the prompt and of every token after it."""
+    size = Setting(**setting)
+    shape = Shape(size.layers, size.heads, size.width, size.vocabulary)
+    work = prepare(generation_passes(shape, size.batch, size.prompt, size.new_tokens))
 
     def step() -> int:
-        loss = F.cross_entropy(model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return batch * tokens
+        work()
+        return size.batch * size.new_tokens
 
-    return step
+    rate = throughput(step, seconds, warmup=1)
+    return {"tokens_per_second": rate, "call_seconds": size.batch * size.new_tokens / rate}
 
 
-def generation(attend: Attend, batch: int, context: int, new_tokens: int, padded: bool) -> Callable[[], int]:
-    """One call of generate on prompts of 16 tokens, no stop token, vocabulary 1024."""
-    model = GPT(GPTConfig(1024, context=context), torch.Generator().manual_seed(0), attend)
-    ids = torch.randint(1024, (batch, 16), generator=torch.Generator().manual_seed(1))
-    mask = torch.ones_like(ids, dtype=torch.bool)
-    if padded:
-        mask[1:, :4] = False
-    prompts = PromptBatch(ids, mask, ("",) * batch)
-    sampling = SamplingConfig(max_new_tokens=new_tokens)
+def same_text(setting: dict[str, int]) -> Measurement:
+    """The share of greedy tokens on which ours and an exported transformers model agree."""
+    from transformers import AutoModelForCausalLM
 
-    def run() -> int:
-        generate(model, prompts, sampling, (), 0, torch.Generator().manual_seed(0))
-        return batch * new_tokens
+    from minirlhf.models.hugging_face import export_hugging_face
+    from minirlhf.tokenizers.tokenizer import byte_tokenizer
 
-    return run
+    size = Setting(**setting)
+    model = model_of(size, TOLD_APART)
+    with tempfile.TemporaryDirectory() as folder:
+        export_hugging_face(model, byte_tokenizer(), f"{folder}/model")
+        theirs = AutoModelForCausalLM.from_pretrained(f"{folder}/model").eval()
+    theirs.generation_config.eos_token_id = None
+    ours, others = minirlhf_writes(size, model, greedy=True)(), transformers_writes(size, theirs, greedy=True)()
+    return {"agreement": (ours == others)[:, size.prompt :].double().mean().item(), "distinct": len(ours.unique())}
 
 
-def tokens_per_second(build: Callable[[Attend], Callable[[], int]], rounds: int) -> dict[str, float]:
-    """The best of so many rounds for each way to attend, the ways taking turns."""
-    works = {name: build(attend) for name, attend in ATTENDS.items()}
-    best = dict.fromkeys(works, 0.0)
-    for round_number in range(rounds + 1):  # the first round warms up
-        for name, work in works.items():
-            start = time.perf_counter()
-            tokens = work()
-            if round_number:
-                best[name] = max(best[name], tokens / (time.perf_counter() - start))
-    return best
+# The benchmark
+
+
+def jobs_of(setting: Setting, seconds: float) -> dict[str, Job]:
+    arguments = {"setting": asdict(setting), "seconds": seconds}
+    return {
+        "minirlhf": Job("generate", "minirlhf_generate", arguments),
+        "transformers": Job("generate", "transformers_generate", arguments),
+        "bound: matrix products": Job("generate", "bound_generate", arguments),
+    }
+
+
+def growth(quick: bool) -> list[Growth]:
+    """A call of (a) with more rows, and with more tokens to write."""
+    axes = {
+        "batch": ("answers written together", SMALL, (1, 16) if quick else (1, 4, 16, 64, 128)),
+        "new_tokens": (
+            "tokens written, 16 answers",
+            replace(SMALL, batch=16, context=1024),
+            (16, 64) if quick else (32, 128, 512, 1000),
+        ),
+    }
+    found = []
+    for field, (label, setting, sizes) in axes.items():
+        print(f"growth: {label}", flush=True)
+        series: dict[str, list[tuple[float, float]]] = {}
+        for size in sizes:
+            jobs = jobs_of(replace(setting, **{field: size}), 0.1 if quick else 1.0)
+            for name, (measurement,) in interleave(jobs, 1, "call_seconds").items():
+                series.setdefault(name, []).append((size, measurement["call_seconds"]))
+        found.append(Growth("a call of generate", label, "seconds", series))
+    return found
 
 
 def main() -> None:
-    quick = "--quick" in sys.argv
-    rounds, new_tokens = (2, 16) if quick else (5, 112)
-    table = {"training_step": tokens_per_second(training_step, 3 if quick else 30)}
-    for batch, padded in ((1, False), (32, False), (64, False), (64, True)):
-        name = f"generate_batch_{batch}" + ("_padded" if padded else "")
-
-        def build(attend: Attend, batch: int = batch, padded: bool = padded) -> Callable[[], int]:
-            return generation(attend, batch, 128, new_tokens, padded)
-
-        table[name] = tokens_per_second(build, rounds)
-    print(f"{'tokens per second':<28}" + "".join(f"{name:>14}" for name in ATTENDS))
-    for name, row in table.items():
-        print(f"{name:<28}" + "".join(f"{value:>14,.0f}" for value in row.values()))
-    if not quick:
-        results = Path(__file__).parent / "results" / "generate.json"
-        results.parent.mkdir(exist_ok=True)
-        machine = {"platform": platform.platform(), "cores": os.cpu_count(), "threads": torch.get_num_threads()}
-        content = {
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": {**machine, "torch": torch.__version__},
-            "tokens_per_second": table,
-        }
-        results.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    parser = options(__doc__, rounds=5)
+    parser.add_argument("--only", choices=["a", "b", "growth"], nargs="+", default=["a", "b", "growth"])
+    flags = parser.parse_args()
+    rounds, tables, bars = 1 if flags.quick else flags.rounds, [], []
+    for label, setting, targets in (("a", SMALL, {1: 3.0, 32: 3.0}), ("b", MEDIUM, {1: 2.5, 32: 2.5})):
+        if label not in flags.only:
+            continue
+        for batch, target in targets.items():
+            setting = replace(setting, batch=batch)
+            title = f"({label}) {setting.layers} layers of {setting.width}, batch {batch}"
+            print(title, flush=True)
+            runs = interleave(jobs_of(setting, 0.2 if flags.quick else 3.0), rounds, "tokens_per_second")
+            tables.append(Table(title, "tokens_per_second", runs))
+            value = ratio(tables[-1], "minirlhf", "transformers")
+            bars.append(Bar(f"({label}) batch {batch}, times transformers' tokens/s", value, ">=", target))
+        same = run(Job("generate", "same_text", {"setting": asdict(setting)}))
+        if same is not None:
+            bars.append(Bar(f"({label}) greedy tokens that agree with transformers'", same["agreement"], ">=", 1.0))
+    write("generate", "Generation", flags, tables, bars, growth(flags.quick) if "growth" in flags.only else [])
 
 
 if __name__ == "__main__":

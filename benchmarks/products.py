@@ -35,34 +35,49 @@ def pass_products(shape: Shape, batch: int, tokens: int, outputs: int, seen: int
     return block * shape.layers + [(1, batch * outputs, width, shape.vocabulary)]
 
 
-def generation_products(shape: Shape, batch: int, prompt: int, response: int) -> list[Product]:
+def generation_passes(shape: Shape, batch: int, prompt: int, response: int) -> list[list[Product]]:
     """Reading the prompt, then one token after another with a cache; the last token drawn is not read."""
-    products = pass_products(shape, batch, prompt, 1)
-    for seen in range(prompt, prompt + response - 1):
-        products += pass_products(shape, batch, 1, 1, seen)
-    return products
+    later = [pass_products(shape, batch, 1, 1, seen) for seen in range(prompt, prompt + response - 1)]
+    return [pass_products(shape, batch, prompt, 1), *later]
 
 
-def flops(forward: Sequence[Product], backward: bool = False) -> float:
+def flops(passes: Sequence[Sequence[Product]], backward: bool = False) -> float:
     """Floating point operations: two per multiply and add, three times as many with the backward pass."""
-    return sum(2.0 * count * m * k * n for count, m, k, n in forward) * (3 if backward else 1)
+    return sum(2.0 * count * m * k * n for each in passes for count, m, k, n in each) * (3 if backward else 1)
 
 
-def prepare(forward: Sequence[Product], backward: bool = False) -> Callable[[], None]:
-    """A function that does these products, and with backward those of both gradients too."""
+def prepare(passes: Sequence[Sequence[Product]], backward: bool = False) -> Callable[[], None]:
+    """A function that does these products, and with backward those of both gradients too.
+
+    Passes go through one network: products at the same place use the same memory, as its weights and its cache do.
+    """
     import torch
 
+    memory: dict[tuple[int, str], torch.Tensor] = {}
+
+    def take(role: str, count: int, rows: int, columns: int) -> torch.Tensor:
+        return memory[place, role][: count * rows * columns].view(count, rows, columns)
+
+    numbered = [(place, product) for each in passes for place, product in enumerate(each)]
+    for place, (count, m, k, n) in numbered:
+        for role, size in (("x", m * k), ("weight", n * k), ("out", m * n)):
+            if (place, role) not in memory or len(memory[place, role]) < count * size:
+                for kind in (role, f"{role} gradient") if backward else (role,):
+                    memory[place, kind] = torch.randn(count * size)
+
     jobs = []
-    for count, m, k, n in forward:
+    for place, (count, m, k, n) in numbered:
         # as torch.nn.Linear keeps them: the weight [n k] is read transposed in the forward pass
-        x, weight, gradient = torch.randn(count, m, k), torch.randn(count, n, k), torch.randn(count, m, n)
-        pairs = [(x, weight.mT, torch.empty(count, m, n))]
+        x, weight, out = take("x", count, m, k), take("weight", count, n, k), take("out", count, m, n)
+        products = [(x, weight.mT, out)]
         if backward:
-            pairs += [(gradient, weight, torch.empty(count, m, k)), (gradient.mT, x, torch.empty(count, n, k))]
+            gradient = take("out gradient", count, m, n)
+            products.append((gradient, weight, take("x gradient", count, m, k)))
+            products.append((gradient.mT, x, take("weight gradient", count, n, k)))
         if count == 1:
-            jobs += [(torch.mm, left[0], right[0], out[0]) for left, right, out in pairs]
+            jobs += [(torch.mm, left[0], right[0], result[0]) for left, right, result in products]
         else:
-            jobs += [(torch.bmm, left, right, out) for left, right, out in pairs]
+            jobs += [(torch.bmm, left, right, result) for left, right, result in products]
 
     def work() -> None:
         for multiply, left, right, out in jobs:

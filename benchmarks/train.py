@@ -137,7 +137,7 @@ def transformers_step(
 def bound_step(setting: dict[str, int], seconds: float) -> Measurement:
     """The matrix products of the step and nothing else."""
     held, size = rss_mib(), Setting(**setting)
-    forward = pass_products(size.shape, size.batch, size.tokens, size.tokens)
+    forward = [pass_products(size.shape, size.batch, size.tokens, size.tokens)]
     work = prepare(forward, backward=True)
 
     def step() -> int:
