@@ -6,6 +6,7 @@ a real step, where activations wait for the backward pass; results are written t
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 
 Product = tuple[int, int, int, int]
 
@@ -55,8 +56,8 @@ def prepare(passes: Sequence[Sequence[Product]], backward: bool = False) -> Call
 
     memory: dict[tuple[int, str], torch.Tensor] = {}
 
-    def take(role: str, count: int, rows: int, columns: int) -> torch.Tensor:
-        return memory[place, role][: count * rows * columns].view(count, rows, columns)
+    def take(place: int, role: str, *shape: int) -> torch.Tensor:
+        return memory[place, role][: prod(shape)].view(shape)
 
     numbered = [(place, product) for each in passes for place, product in enumerate(each)]
     for place, (count, m, k, n) in numbered:
@@ -68,12 +69,16 @@ def prepare(passes: Sequence[Sequence[Product]], backward: bool = False) -> Call
     jobs = []
     for place, (count, m, k, n) in numbered:
         # as torch.nn.Linear keeps them: the weight [n k] is read transposed in the forward pass
-        x, weight, out = take("x", count, m, k), take("weight", count, n, k), take("out", count, m, n)
+        x, weight, out = (
+            take(place, "x", count, m, k),
+            take(place, "weight", count, n, k),
+            take(place, "out", count, m, n),
+        )
         products = [(x, weight.mT, out)]
         if backward:
-            gradient = take("out gradient", count, m, n)
-            products.append((gradient, weight, take("x gradient", count, m, k)))
-            products.append((gradient.mT, x, take("weight gradient", count, n, k)))
+            gradient = take(place, "out gradient", count, m, n)
+            products.append((gradient, weight, take(place, "x gradient", count, m, k)))
+            products.append((gradient.mT, x, take(place, "weight gradient", count, n, k)))
         if count == 1:
             jobs += [(torch.mm, left[0], right[0], result[0]) for left, right, result in products]
         else:

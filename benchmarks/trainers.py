@@ -6,7 +6,7 @@ GPT-2 of 4 layers, 4 heads, width 128, vocabulary 512, random weights, dropout 0
 answers of 32, none of which ends early. PPO: 64 episodes a batch, 4 epochs of one minibatch; policy, value, reward and
 reference networks of this size each. GRPO: 8 prompts with 8 answers, one update, β 0.04. DPO and the reward model: 32
 pairs. SFT: 32 rows of 128 tokens. Ours are the public trainers, TRL's stand in trl_peers.py, and the bound is the
-matrix products of the work: every log-prob is computed once (PPO's old ones fall out of sampling), every network updated.
+matrix products of the work, where every log-prob is computed once and PPO's old ones fall out of sampling.
 """
 
 import copy
