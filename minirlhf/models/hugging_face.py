@@ -1,4 +1,4 @@
-"""To and from the files that the transformers library reads: GPT2LMHeadModel and LlamaForCausalLM.
+"""To and from the files that the transformers library reads: GPT2LMHeadModel, LlamaForCausalLM, ArceeForCausalLM.
 
 The same numbers under other names: a table says which of our tensors is which of theirs. Ours stores query, key and
 value (and SwiGLU's gate and up) stacked in one matrix; Llama's files keep them apart, GPT-2's store every matrix of
@@ -21,7 +21,7 @@ from minirlhf.models.checkpoint_files import (
     write_tensors,
 )
 from minirlhf.models.gpt import GPT, GPTConfig
-from minirlhf.models.hugging_face_config import from_gpt2, from_llama, is_llama, to_gpt2, to_llama
+from minirlhf.models.hugging_face_config import SHAPES, family, from_gpt2, from_llama, to_gpt2, to_llama
 from minirlhf.tokenizers import storage
 from minirlhf.tokenizers.tokenizer import END, PAD, Tokenizer
 
@@ -40,7 +40,8 @@ class Row:
 def export_hugging_face(model: object, tokenizer: Tokenizer, folder: str | Path) -> None:
     """Write config.json, model.safetensors, tokenizer.json and its config for transformers' from_pretrained.
 
-    A GPT-2-shaped model becomes GPT2LMHeadModel (missing biases become zeros), a Llama-shaped one LlamaForCausalLM.
+    A GPT-2-shaped model becomes GPT2LMHeadModel (missing biases become zeros), a Llama-shaped one LlamaForCausalLM,
+    or ArceeForCausalLM when its MLP has no gate.
     Raises UserError for a model of another kind or a mixed shape, and when the folder cannot be written.
     """
     if not isinstance(model, GPT):
@@ -50,14 +51,14 @@ def export_hugging_face(model: object, tokenizer: Tokenizer, folder: str | Path)
             expected="a folder made by pretrain, sft, dpo, grpo, reinforce or ppo",
         )
     config, state = model.config, model.state_dict()
-    llama = is_llama(config)
+    gpt2 = family(config) == "gpt2"
     tensors: dict[str, Tensor] = {}
-    for row in llama_rows(config) if llama else gpt2_rows(config):
+    for row in gpt2_rows(config) if gpt2 else llama_rows(config):
         sizes = [size for _, size in row.theirs]
         ours = state[row.ours] if row.ours in state else torch.zeros(sum(sizes))  # a bias the model does without
         for (name, _), part in zip(row.theirs, ours.split(sizes), strict=True):
             tensors[name] = part.T if row.transposed else part
-    described = (to_llama if llama else to_gpt2)(config)
+    described = (to_gpt2 if gpt2 else to_llama)(config)
     described |= {"eos_token_id": tokenizer.end_id, "bos_token_id": tokenizer.end_id, "pad_token_id": tokenizer.pad_id}
     # Without this, some releases take the tokenizer for the one the model type had first, which has other tokens.
     reader = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": config.context}
@@ -73,7 +74,7 @@ def export_hugging_face(model: object, tokenizer: Tokenizer, folder: str | Path)
 
 
 def import_hugging_face(folder: str | Path) -> GPT:
-    """The model in a folder with config.json and *.safetensors of type gpt2 or llama, in float32.
+    """The model in a folder with config.json and *.safetensors of type gpt2, llama or arcee, in float32.
 
     Raises UserError for another type, for options we do not have, and for tensors that are missing or do not fit.
     """
@@ -81,12 +82,12 @@ def import_hugging_face(folder: str | Path) -> GPT:
     path = folder / "config.json"
     described = read_json(path)
     kind = described.get("model_type")
-    if kind not in ("gpt2", "llama"):
+    if kind not in SHAPES:
         raise UserError(
             "this type of model cannot be imported",
             where=f'{path}, field "model_type"',
             found=repr(kind),
-            expected='"gpt2" or "llama"',
+            expected=" or ".join(f'"{name}"' for name in SHAPES),
         )
     config = (from_gpt2 if kind == "gpt2" else from_llama)(path, described)
     weights = sorted(folder.glob("*.safetensors"))
@@ -100,7 +101,7 @@ def import_hugging_face(folder: str | Path) -> GPT:
 
     model = GPT(config)
     expected = model.state_dict()
-    rows = llama_rows(config) if kind == "llama" else gpt2_rows(config)
+    rows = gpt2_rows(config) if kind == "gpt2" else llama_rows(config)
     theirs: dict[str, Tensor] = {}
     for row in rows:
         parts = expected[row.ours].split([size for _, size in row.theirs])
@@ -139,15 +140,16 @@ def gpt2_rows(config: GPTConfig) -> list[Row]:
 
 
 def llama_rows(config: GPTConfig) -> list[Row]:
-    """Our names and LlamaForCausalLM's."""
+    """Our names and LlamaForCausalLM's; ArceeForCausalLM has no gate_proj."""
     width, hidden, kv_width = config.width, config.hidden_width, config.key_value_heads * config.head_width
+    gated = ("mlp.to_gate_and_up", (("mlp.gate_proj", hidden), ("mlp.up_proj", hidden)))
     matrices = (
         (
             "attention.to_qkv",
             (("self_attn.q_proj", width), ("self_attn.k_proj", kv_width), ("self_attn.v_proj", kv_width)),
         ),
         ("attention.to_out", (("self_attn.o_proj", width),)),
-        ("mlp.to_gate_and_up", (("mlp.gate_proj", hidden), ("mlp.up_proj", hidden))),
+        gated if config.mlp == "swiglu" else ("mlp.to_hidden", (("mlp.up_proj", hidden),)),
         ("mlp.to_out", (("mlp.down_proj", width),)),
     )
     rows = [Row("token_embedding.weight", (("model.embed_tokens.weight", config.vocab_size),))]

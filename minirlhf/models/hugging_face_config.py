@@ -1,4 +1,4 @@
-"""The transformers library's config.json for GPT-2 and Llama, to and from ours."""
+"""The transformers library's config.json for GPT-2, Llama and Arcee, to and from ours."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,23 +7,25 @@ from typing import Any
 from minirlhf.errors import UserError
 from minirlhf.models.gpt import GPTConfig
 
-GPT2_SHAPE = {"positions": "learned", "norm": "layer", "mlp": "gelu"}  # or mlp "relu2"
 ACTIVATIONS = {"gelu": "gelu_new", "relu2": "relu2"}  # gelu_new is the tanh form
-LLAMA_SHAPE = {"positions": "rope", "norm": "rms", "mlp": "swiglu"}
+SHAPES = {  # model_type -> positions, norm, the MLPs we know there
+    "gpt2": ("learned", "layer", tuple(ACTIVATIONS)),
+    "llama": ("rope", "rms", ("swiglu",)),
+    "arcee": ("rope", "rms", tuple(ACTIVATIONS)),  # Llama with an MLP that has no gate
+}
 
 
-def is_llama(config: GPTConfig) -> bool:
-    """Llama-shaped (True) or GPT-2-shaped (False)? Raises UserError for a mixture, which transformers does not know."""
-    shape = {name: getattr(config, name) for name in GPT2_SHAPE}
-    if shape == LLAMA_SHAPE:
-        return True
-    if shape | {"mlp": "gelu"} == GPT2_SHAPE and config.mlp in ACTIVATIONS and config.key_value_heads == config.heads:
-        return False
+def family(config: GPTConfig) -> str:
+    """transformers' model_type for this shape. Raises UserError for a mixture, which transformers does not know."""
+    for name, (positions, norm, mlps) in SHAPES.items():
+        fits = (config.positions, config.norm) == (positions, norm) and config.mlp in mlps
+        if fits and (name != "gpt2" or config.key_value_heads == config.heads):
+            return name
+    shape = {name: getattr(config, name) for name in ("positions", "norm", "mlp")}
     raise UserError(
         "transformers has no model of this shape",
         found=", ".join(f"{name} = {value}" for name, value in {**shape, "kv_heads": config.key_value_heads}.items()),
-        expected=f"{tuple(GPT2_SHAPE.values())} with kv_heads = heads (mlp may be relu2), or "
-        f"{tuple(LLAMA_SHAPE.values())}",
+        expected="learned positions, layer norms, mlp gelu or relu2 and kv_heads = heads, or rope and rms with any mlp",
     )
 
 
@@ -48,10 +50,11 @@ def to_gpt2(config: GPTConfig) -> dict[str, Any]:
 
 
 def to_llama(config: GPTConfig) -> dict[str, Any]:
-    """config.json for LlamaForCausalLM."""
+    """config.json for LlamaForCausalLM, or for ArceeForCausalLM when the MLP has no gate."""
+    name = family(config)
     return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
+        "architectures": [f"{name.capitalize()}ForCausalLM"],
+        "model_type": name,
         "vocab_size": config.vocab_size,
         "max_position_embeddings": config.context,
         "hidden_size": config.width,
@@ -60,7 +63,7 @@ def to_llama(config: GPTConfig) -> dict[str, Any]:
         "num_attention_heads": config.heads,
         "num_key_value_heads": config.key_value_heads,
         "head_dim": config.head_width,
-        "hidden_act": "silu",
+        "hidden_act": ACTIVATIONS.get(config.mlp, "silu"),
         "rms_norm_eps": config.norm_eps,
         "rope_theta": config.rope_base,  # transformers up to 4; from 5 on it reads the next line
         "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_base},
@@ -92,7 +95,11 @@ def from_llama(path: Path, described: Mapping[str, Any]) -> GPTConfig:
     """Raises UserError for a field that is missing and for an option that our decoder does not have."""
     rope = described.get("rope_parameters") or described.get("rope_scaling") or {}
     _require(path, rope, "rope_type", rope.get("type", "default"), ("default",))
-    _require(path, described, "hidden_act", "silu", ("silu",))
+    gated = described["model_type"] == "llama"
+    activation = described.get("hidden_act", "silu" if gated else "relu2")
+    _require(
+        path, described, "hidden_act", activation, ("silu",) if gated else ("gelu_new", "gelu_pytorch_tanh", "relu2")
+    )
     width, heads = _field(path, described, "hidden_size"), _field(path, described, "num_attention_heads")
     bias = bool(described.get("attention_bias", False))
     _require(path, described, "head_dim", None, (None, width // heads))
@@ -107,11 +114,11 @@ def from_llama(path: Path, described: Mapping[str, Any]) -> GPTConfig:
         mlp_width=_field(path, described, "intermediate_size"),
         positions="rope",
         norm="rms",
-        mlp="swiglu",
+        mlp="swiglu" if gated else "relu2" if activation == "relu2" else "gelu",
         bias=bias,
         tie_embeddings=bool(described.get("tie_word_embeddings", False)),
         rope_base=float(rope.get("rope_theta", described.get("rope_theta", 10000.0))),
-        norm_eps=float(described.get("rms_norm_eps", 1e-6)),
+        norm_eps=float(described.get("rms_norm_eps", 1e-6 if gated else 1e-5)),
     )
 
 

@@ -23,6 +23,10 @@ CONFIGS = {
     "gpt2 with squared relu": dataclasses.replace(GPT2, mlp="relu2"),
     "gpt2 untied, narrow": dataclasses.replace(GPT2, tie_embeddings=False, mlp_width=24),
     "llama": LLAMA,
+    "arcee": dataclasses.replace(LLAMA, mlp="relu2"),
+    "arcee with gelu, bias, tied": dataclasses.replace(
+        LLAMA, mlp="gelu", bias=True, tie_embeddings=True, kv_heads=None
+    ),
     "llama with bias, tied": dataclasses.replace(LLAMA, bias=True, tie_embeddings=True, kv_heads=None, rope_base=500.0),
 }
 
@@ -60,7 +64,8 @@ def test_transformers_computes_the_same(tmp_path, name):
     model = make(CONFIGS[name])
     export_hugging_face(model, TOKENIZER, tmp_path / "out")
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
-    assert type(theirs).__name__ == ("LlamaForCausalLM" if "llama" in name else "GPT2LMHeadModel")
+    family = {"gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM", "arcee": "ArceeForCausalLM"}[name.split()[0]]
+    assert type(theirs).__name__ == family
     logits = theirs(some_ids()).logits.detach()
     torch.testing.assert_close(logits, model(some_ids()).detach(), rtol=1e-4, atol=1e-4)  # float32 on both sides
     theirs.save_pretrained(tmp_path / "back")
@@ -75,7 +80,7 @@ def test_shapes_transformers_does_not_know_are_refused(tmp_path):
         {"norm": "rms"},
         {"kv_heads": 2},
         {"mlp": "swiglu"},
-        {"positions": "rope", "norm": "rms", "mlp": "relu2"},
+        {"positions": "rope", "mlp": "relu2"},
     )
     for mixed in (dataclasses.replace(GPT2, **change) for change in mixtures):
         with pytest.raises(UserError, match="no model of this shape"):
@@ -96,6 +101,7 @@ def test_shapes_transformers_does_not_know_are_refused(tmp_path):
         ("llama", {"rope_parameters": {"rope_type": "yarn"}}, "rope_type"),
         ("llama", {"hidden_act": "gelu"}, "hidden_act"),
         ("llama", {"head_dim": 8}, "head_dim"),
+        ("arcee", {"hidden_act": "silu"}, "hidden_act"),
     ],
 )
 def test_what_we_do_not_have_is_refused(tmp_path, name, change, told):
