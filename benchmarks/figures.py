@@ -37,13 +37,14 @@ def colour(name: str, place: int) -> str:
 
 
 def draw(content: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Draws NAME.svg (one panel per table) and NAME_growth.svg (one per growth), those there is something for."""
+    """Draws NAME.svg (a panel per table), NAME_growth.svg and NAME_curves.svg, those there is something for."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     drawn = []
     with rc_context(STYLE):
-        for suffix, panels, paint in (("", content["tables"], bars), ("_growth", content["growth"], lines)):
+        for suffix, kind, paint in (("", "tables", bars), ("_growth", "growth", lines), ("_curves", "curves", curve)):
+            panels = content.get(kind, ())
             if not panels:
                 continue
             columns = min(2, len(panels))
@@ -96,4 +97,16 @@ def lines(axes: Any, growth: Mapping[str, Any]) -> None:
     axes.set_xlabel(growth["size"])
     axes.set_ylabel(growth["cost"])
     axes.set_title(growth["title"])
+    axes.legend()
+
+
+def curve(axes: Any, panel: Mapping[str, Any]) -> None:
+    """What happened over time, on plain axes."""
+    others = [name for name in panel["series"] if not name.startswith("minirlhf")]
+    for name, points in panel["series"].items():
+        xs, ys = zip(*points, strict=True)
+        axes.plot(xs, ys, marker="o", color=colour(name, others.index(name) if name in others else 0), label=name)
+    axes.set_xlabel(panel["x"])
+    axes.set_ylabel(panel["y"])
+    axes.set_title(panel["title"])
     axes.legend()

@@ -1,0 +1,244 @@
+"""Seconds until the true reward reaches the level that TRL's PPO ends at, on the shipped village, from the same start.
+
+    python -m benchmarks.time_to_reward [--quick] [--road DIR]
+
+Start, reward model and settings are the quickstart's: its fine-tuned model, its reward model as the judge, its PPO
+settings (rollouts, epochs, minibatches, temperature, KL price, learning rate). TRL 1.10 gets the same weights through
+`minirlhf export`, the same judge, and the same settings under its names; TRL_SETTINGS holds what was found better for
+it by trying. Nobody trains on the true reward: every rollout's answers are kept with the time at which they had been
+judged, and the true reward of each is worked out after training. The clock starts with the first rollout. --road names
+a finished quickstart; without it, its stages up to the reward model are run first, which takes some minutes.
+"""
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.suite import PPO_PYTHON, ROOT, Bar, Job, Measurement, Table, interleave, options, ratio, versions, write
+from benchmarks.trl_peers import common
+
+WINDOW = 4  # rollouts whose mean counts as the level reached
+TRL_SETTINGS: dict[str, Any] = {}
+HF_POLICY, HF_JUDGE = "hf_policy", "hf_judge"
+
+
+def prepare_road(folder: Path, quick: bool) -> None:
+    """The stages before PPO, and their models in Hugging Face's form beside them."""
+    from safetensors.torch import save_file
+
+    from minirlhf.models.checkpoint import load_model
+    from minirlhf.models.heads import RewardModel
+    from minirlhf.models.hugging_face import export_hugging_face
+    from minirlhf.quickstart import Quickstart, plan
+    from minirlhf.stages.pretrain import run_pretrain
+    from minirlhf.stages.reward import run_reward
+    from minirlhf.stages.sft import run_sft
+    from minirlhf.stages.tokenizer import run_tokenizer
+
+    stages = plan(Quickstart(folder, scale="smoke" if quick else "full", quiet=True))
+    if not (folder / "reward" / "evaluation.json").exists():
+        print(f"making the models to start from in {folder}", flush=True)
+        if not (folder / "tokenizer" / "tokenizer.json").exists():
+            run_tokenizer(stages.tokenizer)
+        run_pretrain(stages.pretrain)
+        run_sft(stages.sft)
+        run_reward(stages.reward)
+    policy, tokenizer = load_model(folder / "sft")
+    judge, _ = load_model(folder / "reward")
+    assert isinstance(judge, RewardModel)
+    for name, model in ((HF_POLICY, policy), (HF_JUDGE, judge.trunk)):
+        export_hugging_face(model, tokenizer, folder / name)
+    head = {"weight": judge.head.weight, "bias": judge.head.bias, "gain": judge.gain, "shift": judge.bias_shift}
+    save_file({name: tensor.detach() for name, tensor in head.items()}, folder / f"{HF_JUDGE}.safetensors")
+
+
+def settings_of(quick: bool) -> Any:
+    """The quickstart's PPO settings."""
+    from minirlhf.quickstart import Quickstart, plan
+
+    return plan(Quickstart(Path("unused"), scale="smoke" if quick else "full")).ppo
+
+
+def curve(kept: list[tuple[float, list[str], list[str]]], started: float) -> list[tuple[float, float]]:
+    """(seconds since the start, mean true reward) of every rollout."""
+    from minirlhf.data.true_reward import true_reward
+
+    return [(moment - started, statistics.mean(true_reward(*texts))) for moment, *texts in kept]
+
+
+def smoothed(points: list[list[float]]) -> list[tuple[float, float]]:
+    """The mean of the last WINDOW rollouts, at the time of the last of them."""
+    ends = range(min(WINDOW, len(points)), len(points) + 1)
+    return [(points[end - 1][0], statistics.mean(r for _, r in points[max(0, end - WINDOW) : end])) for end in ends]
+
+
+def seconds_to(level: float, points: list[list[float]]) -> float:
+    """When the smoothed curve first reaches the level; infinity if it never does."""
+    return next((moment for moment, reward in smoothed(points) if reward >= level), float("inf"))
+
+
+# Workers
+
+
+def minirlhf_ppo(road: str, seed: int, quick: bool) -> Measurement:
+    """The loop behind `minirlhf ppo` with the quickstart's settings."""
+    from minirlhf.models.heads import ValueModel
+    from minirlhf.runs import RunOptions
+    from minirlhf.stages.policy import PolicyOptions, prepare
+    from minirlhf.trainers.optim import AdamW
+    from minirlhf.trainers.ppo import actor_critic, train_ppo
+
+    config = settings_of(quick).training
+    options = PolicyOptions(Path(road) / "sft", reward=str(Path(road) / "reward"))
+    setup = prepare(RunOptions(Path("unused"), seed, "cpu"), options, config.sampling, config.batch_size)
+    assert setup.reward_model is not None
+    value_model = ValueModel.from_trunk(setup.reward_model.trunk)
+    optimizer = AdamW(actor_critic(setup.policy, value_model).named_parameters(), config.optim)
+    kept: list[tuple[float, list[str], list[str]]] = []
+
+    def judge(generation: Any, prompts: tuple[str, ...], responses: tuple[str, ...]) -> Any:
+        scores = setup.scorer(generation, prompts, responses)
+        kept.append((time.perf_counter(), list(prompts), list(responses)))
+        return scores
+
+    networks = (setup.policy, value_model, setup.reference)
+    reports = train_ppo(*networks, judge, setup.prompts_at, setup.tokenizer, optimizer, config, seed)
+    started = time.perf_counter()
+    rollouts = sum(1 for _ in reports)
+    seconds = time.perf_counter() - started
+    return {"seconds_in_all": seconds, "rollouts": rollouts, "curve": curve(kept, started)}  # type: ignore[dict-item]
+
+
+def trl_ppo(road: str, seed: int, quick: bool, changes: dict[str, Any] | None = None) -> Measurement:
+    """TRL's PPO with the same settings, but for `changes`."""
+    import tempfile
+
+    import torch
+    from datasets import Dataset
+    from safetensors.torch import load_file
+    from torch import nn
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+    from trl.experimental.ppo import PPOConfig, PPOTrainer
+
+    from minirlhf.data.formats import read_prompts
+    from minirlhf.data.shipped import shipped_path
+    from minirlhf.data.tokenize import drop_long_prompts, prompt_ids_of, prompt_text
+    from minirlhf.models.checkpoint import load_model
+    from minirlhf.tokenizers.tokenizer import ASSISTANT
+
+    folder, ours = Path(road), settings_of(quick).training
+    policy, reference = (AutoModelForCausalLM.from_pretrained(folder / HF_POLICY) for _ in range(2))
+    critic, judge = (
+        AutoModelForSequenceClassification.from_pretrained(folder / HF_JUDGE, num_labels=1) for _ in range(2)
+    )
+    nn.init.zeros_(critic.score.weight)
+    head = load_file(folder / f"{HF_JUDGE}.safetensors")
+
+    class Score(nn.Module):
+        """The reward model's head with its normalisation."""
+
+        def forward(self, x: Any) -> Any:
+            return head["gain"] * nn.functional.linear(x, head["weight"], head["bias"]) + head["shift"]
+
+    _, tokenizer = load_model(folder / "sft")
+    prompts, _ = read_prompts([shipped_path("prompts_train.jsonl")])
+    prompts, _ = drop_long_prompts(prompts, tokenizer, policy.config.max_position_embeddings - ours.max_new_tokens)
+    texts = {tuple(prompt_ids_of(prompt.turns, tokenizer)): prompt_text(prompt.turns) for prompt in prompts}
+    seen: list[tuple[float, Any, Any]] = []
+
+    def remember(module: Any, arguments: Any, keywords: dict[str, Any]) -> None:
+        seen.append((time.perf_counter(), keywords["input_ids"], keywords["attention_mask"]))
+
+    judge.score = Score()
+    getattr(judge, judge.base_model_prefix).register_forward_pre_hook(remember, with_kwargs=True)
+
+    with tempfile.TemporaryDirectory() as temporary:
+        arguments = common(temporary, ours.batch_size) | {
+            "learning_rate": ours.optim.learning_rate,
+            "lr_scheduler_type": "linear",
+            "warmup_steps": ours.optim.warmup_steps,
+            "adam_beta1": ours.optim.betas[0],
+            "adam_beta2": ours.optim.betas[1],
+            "adam_epsilon": ours.optim.eps,
+            "seed": seed,
+            "num_ppo_epochs": ours.epochs,
+            "num_mini_batches": ours.minibatches,
+            "total_episodes": ours.steps * ours.batch_size,
+            "local_rollout_forward_batch_size": ours.batch_size,
+            "num_sample_generations": 0,
+            "response_length": ours.max_new_tokens,
+            "temperature": ours.temperature,
+            "stop_token": "eos",
+            "missing_eos_penalty": ours.missing_end_penalty,
+            "kl_coef": ours.kl_coef,
+            "cliprange": ours.clip_range,
+            "cliprange_value": ours.value_clip_range,
+            "vf_coef": ours.value_coef,
+            "gamma": ours.gamma,
+            "lam": ours.gae_lambda,
+        }
+        config = PPOConfig(**arguments | TRL_SETTINGS | (changes or {}))
+        data = Dataset.from_dict({"input_ids": [list(ids) for ids in texts]})
+        reader = AutoTokenizer.from_pretrained(folder / HF_POLICY, padding_side="left")
+        trainer = PPOTrainer(config, reader, policy, reference, judge, data, critic)
+        torch.manual_seed(seed)
+        started = time.perf_counter()
+        trainer.train()
+        seconds = time.perf_counter() - started
+
+    kept = []
+    for moment, ids, mask in seen:
+        rows = [row[real.bool()].tolist() for row, real in zip(ids, mask, strict=True)]
+        cuts = [row.index(tokenizer.control[ASSISTANT]) + 1 for row in rows]
+        asked = [texts[tuple(row[:cut])] for row, cut in zip(rows, cuts, strict=True)]
+        answers = [tokenizer.decode(row[cut:], skip_control=True) for row, cut in zip(rows, cuts, strict=True)]
+        kept.append((moment, asked, answers))
+    return {"seconds_in_all": seconds, "rollouts": len(kept), "curve": curve(kept, started)}  # type: ignore[dict-item]
+
+
+# The benchmark
+
+
+def flags() -> argparse.Namespace:
+    parser = options(__doc__, rounds=3)
+    parser.add_argument("--road", type=Path, help="a finished quickstart; without it, runs/bench/road")
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = flags()
+    quick, rounds = arguments.quick, 1 if arguments.quick else arguments.rounds
+    road = (arguments.road or ROOT / "runs" / "bench" / ("road-smoke" if quick else "road")).resolve()
+    prepare_road(road, quick)
+    runs: dict[str, list[Measurement]] = {}
+    for seed in range(rounds):
+        shared = {"road": str(road), "seed": seed, "quick": quick}
+        jobs = {
+            "minirlhf": Job("time_to_reward", "minirlhf_ppo", shared),
+            "TRL 1.10": Job("time_to_reward", "trl_ppo", shared, python=PPO_PYTHON),
+        }
+        for name, measured in interleave(jobs, 1, "seconds_in_all").items():
+            runs.setdefault(name, []).extend(measured)
+    for number in range(rounds):
+        level = smoothed(runs.get("TRL 1.10", runs["minirlhf"])[number]["curve"])[-1][1]  # type: ignore[arg-type]
+        for each in runs.values():
+            each[number] |= {"level": level, "seconds_to_level": seconds_to(level, each[number]["curve"])}  # type: ignore[arg-type]
+    whole = Table("PPO on the village, whole run", "seconds_in_all", runs)
+    table = Table("PPO on the village, seconds to the true reward TRL ends at", "seconds_to_level", runs)
+    bars = [
+        Bar("seconds to the true reward TRL's PPO ends at, over TRL's", ratio(table, "minirlhf", "TRL 1.10"), "<=", 0.4)
+    ]
+    curves = {
+        "title": "true reward of the answers in training, first seed",
+        "x": "seconds",
+        "y": f"true reward, mean of {WINDOW} rollouts",
+        "series": {name: smoothed(each[0]["curve"]) for name, each in runs.items()},  # type: ignore[arg-type]
+    }
+    more = {"ppo_versions": versions(PPO_PYTHON)} if PPO_PYTHON.exists() else {}
+    write("time_to_reward", "Time to reward", arguments, [table, whole], bars, curves=[curves], **more)
+
+
+if __name__ == "__main__":
+    main()
