@@ -9,12 +9,9 @@ bars they were held to into benchmarks/results/quickstart.json when --record is 
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -78,31 +75,23 @@ def table(summaries: list[Summary]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def record(summaries: list[Summary], path: Path) -> None:
-    """Writes the figures and their bars, with date and machine."""
-    keys = (
-        "seed",
-        "seconds",
-        "peak_rss_mib",
-        "parameters",
-        "true_reward",
-        "win_rate_ppo_vs_sft",
-        "eos_rate",
-        "distinct_2",
-    )
-    bars = [
-        {"name": f"{name}, seed {summary['seed']}", "value": read(summary), "target": target, "sense": sense}
+def record(summaries: list[Summary]) -> None:
+    """Writes benchmarks/results/quickstart.json: the figures of every seed, and each bar with its worst seed."""
+    from benchmarks.suite import Bar, Table, options, write
+
+    keys = ("seed", "seconds", "parameters", "true_reward", "win_rate_ppo_vs_sft", "eos_rate", "distinct_2")
+    runs = [
+        {key: summary[key] for key in keys}
+        | {"total_seconds": summary["seconds"]["total"], "peak_rss_mib": summary["peak_rss_mib"]}
         for summary in summaries
-        for name, read, sense, target in BARS
     ]
-    result = {
-        "date": date.today().isoformat(),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}, {platform.python_version()}",
-        "bars": bars,
-        "runs": [{key: summary[key] for key in keys} for summary in summaries],
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    seeds = ", ".join(str(summary["seed"]) for summary in summaries)
+    bars = []
+    for name, read, sense, target in BARS:
+        worst = (max if sense == "<=" else min)(read(summary) for summary in summaries)
+        bars.append(Bar(f"{name}, worst seed", worst, sense, target))
+    table = Table(f"minirlhf quickstart, seeds {seeds}", "total_seconds", {"minirlhf": runs})
+    write("quickstart", "The whole road", options("").parse_args([]), [table], bars)
 
 
 def main() -> int:
@@ -124,7 +113,7 @@ def main() -> int:
     (arguments.out / "table.md").write_text(table(summaries), encoding="utf-8")
     print(table(summaries))
     if arguments.record:
-        record(summaries, Path(__file__).parent / "results" / "quickstart.json")
+        record(summaries)
     results = [check(summary, with_time=True) for summary in summaries]  # print them all, then judge
     return 0 if all(results) else 1
 

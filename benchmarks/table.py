@@ -29,14 +29,18 @@ def spread(values: Sequence[float]) -> str:
 
 
 def runs_table(table: Mapping[str, Any]) -> list[str]:
-    """A Markdown table of one set of jobs: figure, the first job's figure as a multiple of it, memory."""
+    """A Markdown table of one set of jobs: the figure, how many times it the first job's is, memory."""
     unit, first = table["unit"], next(iter(table["runs"]))
-    lines = [f"| {table['title']} | {unit.replace('_', ' ')} | {first} is | peak RSS, MiB |", "|---|---|---|---|"]
+    several = len(table["runs"]) > 1
+    head = [table["title"], unit.replace("_", " "), *([f"{first} is"] if several else []), "peak RSS, MiB"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for name, runs in table["runs"].items():
-        ratios = [a[unit] / b[unit] for a, b in zip(table["runs"][first], runs, strict=False)]
-        ratio = "" if name == first else f"{statistics.median(ratios):.2f} ×"
-        memory = spread([run["peak_rss_mib"] for run in runs]) if "peak_rss_mib" in runs[0] else ""
-        lines.append(f"| {name} | {spread([run[unit] for run in runs])} | {ratio} | {memory} |")
+        cells = [name, spread([run[unit] for run in runs])]
+        if several:
+            ratio = statistics.median(a[unit] / b[unit] for a, b in zip(table["runs"][first], runs, strict=False))
+            cells.append("" if name == first else f"{ratio:.2f} ×")
+        cells.append(spread([run["peak_rss_mib"] for run in runs]) if "peak_rss_mib" in runs[0] else "")
+        lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]
 
 
