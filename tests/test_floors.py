@@ -11,7 +11,7 @@ MAX_LINES = 260
 
 FLOORS = {
     "minirlhf": 0, "errors": 0, "records": 0, "seeding": 0,
-    "reference": 1, "tokenizers": 1, "testing": 1,
+    "reference": 1, "tokenizers": 1, "testing": 1, "distributed": 1,
     "nn": 2, "objectives": 2,
     "models": 3, "data": 3,
     "generation": 4, "rollout": 4,

@@ -91,7 +91,7 @@ def tiny_rollout(
         options.pop("prompts", prompt_batch()),
         TOKENIZER,
         SamplingConfig(max_new_tokens, temperature),
-        torch.Generator().manual_seed(seed),
+        options.pop("generator", None) or torch.Generator().manual_seed(seed),
         **options,
     )
 

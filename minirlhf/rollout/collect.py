@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from minirlhf.distributed import ALONE, World
 from minirlhf.errors import UserError
 from minirlhf.generation.generate import generate
 from minirlhf.generation.sampling import SamplingConfig
@@ -12,6 +13,7 @@ from minirlhf.models.gpt import GPT
 from minirlhf.objectives.guards import check_finite
 from minirlhf.objectives.likelihood import response_log_probs
 from minirlhf.records import Generation, PromptBatch, Rollout
+from minirlhf.rollout.gather import gather_rollout, share_prompts
 from minirlhf.rollout.padding import for_responses, needed_columns
 from minirlhf.rollout.scoring import Scorer
 from minirlhf.tokenizers.tokenizer import Tokenizer
@@ -29,19 +31,22 @@ def collect(
     generator: torch.Generator,
     missing_end_penalty: float | None = 1.0,
     micro_batch_size: int | None = None,
+    world: World = ALONE,
 ) -> Rollout:
     """Let the policy answer, cut each answer at its first end token, score it, and note every log-prob and value.
 
     The log-probs of policy and reference come from the same function at the sampling temperature; the update calls
     that function again, so its first ratio is 1. Without a value model the values are 0. Every network must be in
     eval() mode: dropout would make two passes over one answer disagree.
-    The scorer sees the cut answer. See `penalise_missing_end` for answers that never end.
+    The scorer sees the cut answer. See `penalise_missing_end` for answers that never end. In a world of several
+    processes each answers its share of the prompts, and all are given the whole rollout.
     Raises UserError for sampling that is not plain sampling at a temperature, NonFiniteError naming the first weight
     of the policy or fact of the rollout that is NaN or infinite, ValueError for a network in train mode.
     """
     check_plain_sampling(sampling)
     check_evaluation_mode(policy=policy, value_model=value_model, reference=reference)
     check_finite(**{f"policy.{name}": weight for name, weight in policy.named_parameters()})  # cheap beside sampling
+    prompts = share_prompts(world, prompts, sampling.max_new_tokens, generator)
     generation = generate(policy, prompts, sampling, (tokenizer.end_id,), tokenizer.pad_id, generator)
     generation = cut_at_stop(generation, (tokenizer.end_id,), tokenizer.pad_id)
     responses = response_texts(generation, tokenizer)
@@ -64,7 +69,7 @@ def collect(
     values = torch.zeros_like(old_log_probs) if value_model is None else values_of(value_model)
     scores = scorer(generation, prompts.texts, responses).detach().to(old_log_probs)  # [B]
     check_finite(old_log_probs=old_log_probs, ref_log_probs=ref_log_probs, values=values, scores=scores)
-    return Rollout(
+    rollout = Rollout(
         ids=generation.ids,
         attention_mask=generation.attention_mask,
         response_mask=generation.response_mask,
@@ -76,6 +81,7 @@ def collect(
         prompts=prompts.texts,
         responses=responses,
     )
+    return gather_rollout(world, rollout, tokenizer.pad_id)
 
 
 def response_values(value_model: nn.Module, ids: Tensor, attention_mask: Tensor, response_tokens: int) -> Tensor:

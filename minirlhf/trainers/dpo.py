@@ -14,6 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from minirlhf.distributed import ALONE, World, gather, sum_gradients, total
 from minirlhf.models.gpt import GPT
 from minirlhf.objectives.bradley_terry import bradley_terry, pair_accuracy
 from minirlhf.objectives.dpo import dpo, implicit_rewards
@@ -81,12 +82,13 @@ def train_dpo(
     steps: int,
     pair_loss: PairLoss = dpo,
     start_step: int = 0,
+    world: World = ALONE,
 ) -> Iterator[Report]:
     """Pairs -> log-probs of both answers under policy and reference -> loss -> step. Yields one Report per step.
 
-    pairs_at(k) gives the micro-batches of the step after k steps and is a pure function of k. The policy should start
-    as a copy of the reference. Both are put into eval() mode, since dropout would be mistaken for a preference, and
-    the reference is frozen; so nothing here is random. Raises NonFiniteError before a weight is spoilt.
+    pairs_at(k) gives this rank's micro-batches of the step after k steps and is a pure function of k. The policy
+    should start as a copy of the reference. Both are put into eval() mode, since dropout would be mistaken for a
+    preference, and the reference is frozen; so nothing here is random. Raises NonFiniteError before a weight is spoilt.
     """
     policy.eval()
     freeze(reference, trained=policy)
@@ -96,22 +98,28 @@ def train_dpo(
         learning_rate = learning_rate_at(step, steps, schedule)
         pairs = pairs_at(step)
         optimizer.zero_grad()
-        metrics = dpo_backward(policy, reference, pairs, config.beta, pair_loss)
+        metrics = dpo_backward(policy, reference, pairs, config.beta, pair_loss, world)
+        sum_gradients(world, policy.parameters())
         metrics["grad_norm"] = guarded_step(policy, optimizer, learning_rate, config.optim.max_grad_norm)
-        count = sum(len(chosen.ids) for chosen, _ in pairs)
+        count = total(world, sum(len(chosen.ids) for chosen, _ in pairs))
         metrics |= {"learning_rate": learning_rate, "pairs_per_second": count / (perf_counter() - started)}
         yield Report(step + 1, metrics)
 
 
 def dpo_backward(
-    policy: GPT, reference: GPT, micro_batches: Sequence[Pairs], beta: float, pair_loss: PairLoss = dpo
+    policy: GPT,
+    reference: GPT,
+    micro_batches: Sequence[Pairs],
+    beta: float,
+    pair_loss: PairLoss = dpo,
+    world: World = ALONE,
 ) -> dict[str, float]:
     """The loss over all pairs and, added to .grad, its gradient; no step. Returns the metrics of the step.
 
-    The loss is a mean over the pairs of all micro-batches together, so the split changes no gradient.
+    The loss is a mean over the pairs of all micro-batches of all ranks together, so the split changes no gradient.
     Raises NonFiniteError naming the first tensor that is not finite.
     """
-    count = sum(len(chosen.ids) for chosen, _ in micro_batches)
+    count = total(world, sum(len(chosen.ids) for chosen, _ in micro_batches))
     objective, ratios = 0.0, []
     for chosen, rejected in micro_batches:
         with torch.no_grad():
@@ -121,9 +129,10 @@ def dpo_backward(
         share = pair_loss(*ours, *theirs, beta=beta, count=count)
         share.backward()
         objective += share.item()
-        ratios.append(torch.stack(ours).detach() - torch.stack(theirs))  # [2 b] nats per answer
+        ratios.append(torch.stack(ours, dim=1).detach() - torch.stack(theirs, dim=1))  # [b 2] nats per answer
+    objective = total(world, objective)
     check_finite(objective=torch.tensor(objective))
-    return {"objective": objective} | pair_metrics(torch.cat(ratios, dim=1), beta)
+    return {"objective": objective} | pair_metrics(gather(world, torch.cat(ratios)).T, beta)
 
 
 def answer_log_probs(model: nn.Module, batch: TokenBatch) -> Tensor:

@@ -12,6 +12,7 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
+from minirlhf.distributed import ALONE, TOGETHER, World, gather, share, sum_gradients, totals
 from minirlhf.errors import UserError
 from minirlhf.generation.sampling import SamplingConfig
 from minirlhf.models.gpt import GPT
@@ -121,12 +122,12 @@ def train_grpo(
     advantages_of: Advantages = group_advantages,
     start_step: int = 0,
     true_reward: Scorer | None = None,
-    rank: int = 0,
+    world: World = ALONE,
 ) -> Iterator[Report]:
     """Yields one Report per rollout, numbered by the rollouts then done.
 
     prompts_at(k) gives the prompts of the rollout after k rollouts, each once, and is a pure function of k; so is
-    every random draw, of (seed, rank, k). The optimizer is built from `policy.named_parameters()`. Both networks are
+    every random draw, of (seed, k). The optimizer is built from `policy.named_parameters()`. Both networks are
     put into eval() mode and the reference is frozen. Raises NonFiniteError before a weight is spoilt.
     """
     policy.eval()
@@ -142,9 +143,10 @@ def train_grpo(
             repeated(prompts_at(step), config.group_size),
             tokenizer,
             config.sampling,
-            torch_generator(seed, "rollout", rank, step, device=policy.causal.device),
+            torch_generator(seed, "rollout", TOGETHER, step, device=policy.causal.device),
             config.missing_end_penalty,
             config.micro_batch_size,
+            world,
         )
         scores = clip_magnitude(rollout.scores, config.score_clip)
         advantages = advantages_of(scores, config.group_size)  # [B]: what it means
@@ -154,14 +156,15 @@ def train_grpo(
         metrics["kl_exact_probe_nats_per_token"] = exact_kl_probe(policy, reference, rollout, config.temperature)
 
         updates: list[dict[str, float]] = []
-        shuffle = torch_generator(seed, "minibatches", rank, step)
+        shuffle = torch_generator(seed, "minibatches", TOGETHER, step)
         for rows in shuffled_minibatches(len(scores), config.epochs, config.minibatches, shuffle):
             optimizer.zero_grad()
-            update, too_far = grpo_backward(policy, rollout, advantages, rows, config)
+            update, too_far = grpo_backward(policy, rollout, advantages, rows, config, world)
             updates.append(update)
             if kl_above_target(update["approx_kl_nats_per_token"], config.target_kl):
                 break
             if not too_far:
+                sum_gradients(world, policy.parameters())
                 update["grad_norm"] = guarded_step(policy, optimizer, learning_rate, config.optim.max_grad_norm)
         optimizer.zero_grad()  # leave nothing of a minibatch that was skipped
 
@@ -180,18 +183,19 @@ def repeated(prompts: PromptBatch, group_size: int) -> PromptBatch:
 
 
 def grpo_backward(
-    policy: GPT, rollout: Rollout, advantages: Tensor, rows: Tensor, config: GRPOConfig
+    policy: GPT, rollout: Rollout, advantages: Tensor, rows: Tensor, config: GRPOConfig, world: World = ALONE
 ) -> tuple[dict[str, float], bool]:
     """The loss of one minibatch (row numbers int64 [n]) and, added to .grad, its gradient; no step.
 
-    The loss is a mean over the answers of all the rows, so the split into micro-batches changes nothing.
+    The loss is a mean over the answers of all the rows, so the split into ranks and micro-batches changes nothing;
+    each rank adds the gradient of its share.
     Returns the minibatch's metrics, and whether its ratios are so large that it should be skipped.
     Raises NonFiniteError naming the first tensor that is not finite.
     """
     tokens = int(rollout.response_mask[rows].sum())
     losses = {"policy_loss": 0.0, "entropy_nats_per_token": 0.0}
     new, old = [], []
-    for part in micro_batches(rows, rollout.attention_mask, config.micro_batch_size):
+    for part in micro_batches(share(world, rows), rollout.attention_mask, config.micro_batch_size):
         columns, response_columns = needed_columns(rollout.attention_mask[part], rollout.response_mask[part])
         mask = rollout.response_mask[part, response_columns]  # [b R]
         old_log_probs, ref_log_probs = (
@@ -216,8 +220,10 @@ def grpo_backward(
         losses["entropy_nats_per_token"] += masked_mean(entropies.detach(), mask, tokens).item()
         new.append(log_probs.detach()[mask])
         old.append(old_log_probs[mask])
-    moved = (torch.cat(new), torch.cat(old), torch.ones_like(torch.cat(old), dtype=torch.bool))  # [tokens] each
-    too_far = config.max_ratio is not None and ratio_too_large(*moved, config.max_ratio)
+    losses = totals(world, losses)
+    moved = gather(world, torch.cat(new)), gather(world, torch.cat(old))  # [tokens] each
+    counted = torch.ones_like(moved[1], dtype=torch.bool)
+    too_far = config.max_ratio is not None and ratio_too_large(*moved, counted, config.max_ratio)
     if not too_far:
         check_finite(**{name: torch.tensor(value) for name, value in losses.items()})
-    return losses | ppo_diagnostics(*moved, config.clip_range), too_far
+    return losses | ppo_diagnostics(*moved, counted, config.clip_range), too_far

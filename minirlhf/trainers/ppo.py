@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from minirlhf.distributed import ALONE, TOGETHER, World, gather, share, sum_gradients, totals
 from minirlhf.generation.sampling import SamplingConfig
 from minirlhf.models.gpt import GPT
 from minirlhf.models.heads import ValueModel
@@ -133,12 +134,12 @@ def train_ppo(
     start_step: int = 0,
     state: Mapping[str, float] | None = None,
     true_reward: Scorer | None = None,
-    rank: int = 0,
+    world: World = ALONE,
 ) -> Iterator[Report]:
     """Yields one Report per rollout, numbered by the rollouts then done; report.state goes back in as state on resume.
 
     prompts_at(k) gives the prompts of the rollout after k rollouts and is a pure function of k; so is every random
-    draw, of (seed, rank, k). The optimizer is built from `actor_critic(policy, value_model).named_parameters()`.
+    draw, of (seed, k). The optimizer is built from `actor_critic(policy, value_model).named_parameters()`.
     All networks are put into eval() mode, since dropout would move the ratio away from 1, and the reference is frozen.
     Raises NonFiniteError, naming the tensor, before a NaN or infinity reaches the weights.
     """
@@ -156,9 +157,10 @@ def train_ppo(
             prompts_at(step),
             tokenizer,
             config.sampling,
-            torch_generator(seed, "rollout", rank, step, device=policy.causal.device),
+            torch_generator(seed, "rollout", TOGETHER, step, device=policy.causal.device),
             config.missing_end_penalty,
             config.micro_batch_size,
+            world,
         )
         rewards = token_rewards(rollout, kl_coef, config.score_clip)  # [B R]: score minus KL penalty, by token
         experience = conclude(rollout, rewards, value_model, config)  # what it means
@@ -166,14 +168,15 @@ def train_ppo(
         metrics["kl_exact_probe_nats_per_token"] = exact_kl_probe(policy, reference, rollout, config.temperature)
 
         updates: list[dict[str, float]] = []
-        shuffle = torch_generator(seed, "minibatches", rank, step)
+        shuffle = torch_generator(seed, "minibatches", TOGETHER, step)
         for rows in shuffled_minibatches(len(rewards), config.epochs, config.minibatches, shuffle):
             optimizer.zero_grad()
-            update, too_far = ppo_backward(policy, value_model, experience, rows, config)
+            update, too_far = ppo_backward(policy, value_model, experience, rows, config, world)
             updates.append(update)
             if kl_above_target(update["approx_kl_nats_per_token"], config.target_kl):
                 break
             if not too_far:
+                sum_gradients(world, networks.parameters())
                 update["grad_norm"] = guarded_step(networks, optimizer, learning_rate, config.optim.max_grad_norm)
         optimizer.zero_grad()  # leave nothing of a minibatch that was skipped
 
@@ -202,18 +205,24 @@ def conclude(rollout: Rollout, rewards: Tensor, value_model: ValueModel, config:
 
 
 def ppo_backward(
-    policy: GPT, value_model: ValueModel, experience: Experience, rows: Tensor, config: PPOConfig
+    policy: GPT,
+    value_model: ValueModel,
+    experience: Experience,
+    rows: Tensor,
+    config: PPOConfig,
+    world: World = ALONE,
 ) -> tuple[dict[str, float], bool]:
     """Losses of one minibatch (row numbers int64 [n]) and, added to .grad, their gradients; no step.
 
-    Every loss is a mean over the response tokens of all the rows, so the split into micro-batches changes nothing.
+    Every loss is a mean over the response tokens of all the rows, so the split into ranks and micro-batches changes
+    nothing; each rank adds the gradients of its share.
     Returns the minibatch's metrics, and whether its ratios are so large that it should be skipped.
     Raises NonFiniteError naming the first tensor that is not finite.
     """
     tokens = int(experience.response_mask[rows].sum())
     losses = {"policy_loss": 0.0, "value_loss": 0.0, "entropy_nats_per_token": 0.0}
     new, old = [], []
-    for part_rows in micro_batches(rows, experience.attention_mask, config.micro_batch_size):
+    for part_rows in micro_batches(share(world, rows), experience.attention_mask, config.micro_batch_size):
         part = take(experience, part_rows)
         mask = part.response_mask  # [b R]
         log_probs, entropies = response_log_probs(
@@ -229,8 +238,10 @@ def ppo_backward(
             losses[name] += term.item()
         new.append(log_probs.detach()[mask])
         old.append(part.old_log_probs[mask])
-    moved = (torch.cat(new), torch.cat(old), torch.ones_like(torch.cat(old), dtype=torch.bool))  # [tokens] each
-    too_far = config.max_ratio is not None and ratio_too_large(*moved, config.max_ratio)
+    losses = totals(world, losses)
+    moved = gather(world, torch.cat(new)), gather(world, torch.cat(old))  # [tokens] each
+    counted = torch.ones_like(moved[1], dtype=torch.bool)
+    too_far = config.max_ratio is not None and ratio_too_large(*moved, counted, config.max_ratio)
     if not too_far:
         check_finite(**{name: torch.tensor(loss) for name, loss in losses.items()})
-    return losses | ppo_diagnostics(*moved, config.clip_range), too_far
+    return losses | ppo_diagnostics(*moved, counted, config.clip_range), too_far

@@ -12,6 +12,7 @@ from time import perf_counter
 
 import torch
 
+from minirlhf.distributed import ALONE, World, sum_gradients, total
 from minirlhf.models.gpt import GPT
 from minirlhf.objectives.cross_entropy import cross_entropy_sum
 from minirlhf.objectives.likelihood import sequence_log_probs
@@ -41,18 +42,21 @@ def train_pretrain(
     config: PretrainConfig,
     seed: int = 0,
     start_step: int = 0,
+    world: World = ALONE,
 ) -> Iterator[Report]:
     """Token batches -> next-token loss -> step. Yields one Report per step, numbered by the steps then done.
 
     micro_batches_at(k) gives the batches of the step after k steps; it must be a pure function of k, so that a
-    run resumed at start_step sees the data an uninterrupted run would have seen.
+    run resumed at start_step sees the data an uninterrupted run would have seen. In a world of several processes it
+    gives this rank's share of them.
     """
     model.train()
     schedule = with_short_warmup(config.optim, config.steps)
     for step in range(start_step, config.steps):
         learning_rate = learning_rate_at(step, config.steps, schedule)
-        torch.manual_seed(derive_seed(seed, "dropout", step))
-        yield Report(step + 1, likelihood_step(model, micro_batches_at(step), optimizer, config.optim, learning_rate))
+        torch.manual_seed(derive_seed(seed, "dropout", world.rank, step))
+        metrics = likelihood_step(model, micro_batches_at(step), optimizer, config.optim, learning_rate, world)
+        yield Report(step + 1, metrics)
 
 
 def with_short_warmup(optim: OptimConfig, steps: int) -> OptimConfig:
@@ -61,15 +65,20 @@ def with_short_warmup(optim: OptimConfig, steps: int) -> OptimConfig:
 
 
 def likelihood_step(
-    model: GPT, micro_batches: Sequence[TokenBatch], optimizer: AdamW, optim: OptimConfig, learning_rate: float
+    model: GPT,
+    micro_batches: Sequence[TokenBatch],
+    optimizer: AdamW,
+    optim: OptimConfig,
+    learning_rate: float,
+    world: World = ALONE,
 ) -> dict[str, float]:
     """One step on the mean negative log-likelihood of the counted tokens; returns the step's metrics.
 
-    The mean is over the counted tokens of *all* micro-batches together, so how a batch is split, into
+    The mean is over the counted tokens of *all* micro-batches of all ranks together, so how a batch is split, into
     sequences of whatever lengths, changes no gradient. A batch in which nothing counts has loss 0.
     """
     started = perf_counter()
-    tokens = sum(int(batch.loss_mask.sum()) for batch in micro_batches)
+    tokens = total(world, sum(int(batch.loss_mask.sum()) for batch in micro_batches))
     loss = 0.0
     optimizer.zero_grad()
     for batch in micro_batches:
@@ -78,9 +87,10 @@ def likelihood_step(
         share = loss_sum / max(tokens, 1)
         share.backward()
         loss += share.item()
+    sum_gradients(world, model.parameters())
     grad_norm = guarded_step(model, optimizer, learning_rate, optim.max_grad_norm)
     return {
-        "loss_nats_per_token": loss,
+        "loss_nats_per_token": total(world, loss),
         "learning_rate": learning_rate,
         "grad_norm": float(grad_norm),
         "tokens_per_second": tokens / (perf_counter() - started),

@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from minirlhf.distributed import ALONE, TOGETHER, World, gather, share, sum_gradients, totals
 from minirlhf.errors import UserError
 from minirlhf.generation.sampling import SamplingConfig
 from minirlhf.models.gpt import GPT
@@ -108,12 +109,12 @@ def train_reinforce(
     start_step: int = 0,
     state: Mapping[str, float] | None = None,
     true_reward: Scorer | None = None,
-    rank: int = 0,
+    world: World = ALONE,
 ) -> Iterator[Report]:
     """Yields one Report per rollout, numbered by the rollouts then done; report.state goes back in as state on resume.
 
     prompts_at(k) gives the prompts of the rollout after k rollouts and is a pure function of k; so is every random
-    draw, of (seed, rank, k). The optimizer is built from `policy.named_parameters()`. Both networks are put into
+    draw, of (seed, k). The optimizer is built from `policy.named_parameters()`. Both networks are put into
     eval() mode and the reference is frozen. Raises NonFiniteError, naming the tensor, before a weight is spoilt.
     """
     policy.eval()
@@ -130,9 +131,10 @@ def train_reinforce(
             prompts_at(step),
             tokenizer,
             config.sampling,
-            torch_generator(seed, "rollout", rank, step, device=policy.causal.device),
+            torch_generator(seed, "rollout", TOGETHER, step, device=policy.causal.device),
             config.missing_end_penalty,
             config.micro_batch_size,
+            world,
         )
         rewards = token_rewards(rollout, kl_coef, config.score_clip)  # [B R]: score minus KL penalty, by token
         experience = conclude(rollout, rewards, config)  # what it means
@@ -140,7 +142,8 @@ def train_reinforce(
         metrics["kl_exact_probe_nats_per_token"] = exact_kl_probe(policy, reference, rollout, config.temperature)
 
         optimizer.zero_grad()
-        metrics |= reinforce_backward(policy, experience, config)
+        metrics |= reinforce_backward(policy, experience, config, world)
+        sum_gradients(world, policy.parameters())
         metrics["grad_norm"] = guarded_step(policy, optimizer, learning_rate, config.optim.max_grad_norm)
 
         metrics |= {"learning_rate": learning_rate, "kl_coef": kl_coef}
@@ -183,17 +186,20 @@ def baseline(returns: Tensor, kind: Literal["batch_mean", "leave_one_out"]) -> T
     return (returns.sum() - returns) / (len(returns) - 1)
 
 
-def reinforce_backward(policy: GPT, experience: Experience, config: ReinforceConfig) -> dict[str, float]:
+def reinforce_backward(
+    policy: GPT, experience: Experience, config: ReinforceConfig, world: World = ALONE
+) -> dict[str, float]:
     """The loss over all rows and, added to .grad, its gradient; no step. Returns the metrics of the update.
 
-    The loss is a mean over the response tokens of all the rows, so the split into micro-batches changes nothing.
+    The loss is a mean over the response tokens of all the rows, so the split into ranks and micro-batches changes
+    nothing; each rank adds the gradient of its share.
     Raises NonFiniteError naming the first tensor that is not finite.
     """
     tokens = int(experience.response_mask.sum())
     losses = {"policy_loss": 0.0, "entropy_nats_per_token": 0.0}
     new, old = [], []
-    everything = torch.arange(len(experience.ids))
-    for rows in micro_batches(everything, experience.attention_mask, config.micro_batch_size):
+    mine = share(world, torch.arange(len(experience.ids)))
+    for rows in micro_batches(mine, experience.attention_mask, config.micro_batch_size):
         part = take(experience, rows)
         mask = part.response_mask  # [b R]
         log_probs, entropies = response_log_probs(
@@ -207,9 +213,11 @@ def reinforce_backward(policy: GPT, experience: Experience, config: ReinforceCon
             losses[name] += term.item()
         new.append(log_probs.detach()[mask])
         old.append(part.old_log_probs[mask])
-    moved = (torch.cat(new), torch.cat(old), torch.ones_like(torch.cat(old), dtype=torch.bool))  # [tokens] each
+    losses = totals(world, losses)
+    moved = gather(world, torch.cat(new)), gather(world, torch.cat(old))  # [tokens] each
+    counted = torch.ones_like(moved[1], dtype=torch.bool)
     check_finite(**{name: torch.tensor(loss) for name, loss in losses.items()})
     foreseen = explained_variance(experience.old_values, experience.returns, experience.response_mask)
-    watched = ppo_diagnostics(*moved)
+    watched = ppo_diagnostics(*moved, counted)
     watched |= {"first_ratio_max": watched["ratio_max"]}  # the only update is the first
     return losses | watched | {"value_loss": 0.0, "explained_variance": foreseen.item()}

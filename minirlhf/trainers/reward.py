@@ -11,6 +11,7 @@ from time import perf_counter
 
 import torch
 
+from minirlhf.distributed import ALONE, World, gather, sum_gradients, total
 from minirlhf.models.heads import RewardModel
 from minirlhf.objectives.bradley_terry import bradley_terry
 from minirlhf.records import PreferenceBatch, Report
@@ -47,20 +48,21 @@ def train_reward(
     steps: int,
     seed: int = 0,
     start_step: int = 0,
+    world: World = ALONE,
 ) -> Iterator[Report]:
     """Pairs -> two scores -> Bradley-Terry loss -> step. Yields one Report per step.
 
-    pairs_at(k) gives the micro-batches of the step after k steps and is a pure function of k. The loss is the mean
-    over the pairs of all micro-batches together, so the split changes no gradient.
+    pairs_at(k) gives this rank's micro-batches of the step after k steps and is a pure function of k. The loss is the
+    mean over the pairs of all micro-batches of all ranks together, so the split changes no gradient.
     """
     reward_model.train()
     schedule = with_short_warmup(config.optim, steps)
     for step in range(start_step, steps):
         started = perf_counter()
         learning_rate = learning_rate_at(step, steps, schedule)
-        torch.manual_seed(derive_seed(seed, "dropout", step))
+        torch.manual_seed(derive_seed(seed, "dropout", world.rank, step))
         micro_batches = pairs_at(step)
-        pairs = sum(len(batch.chosen_ids) for batch in micro_batches)
+        pairs = total(world, sum(len(batch.chosen_ids) for batch in micro_batches))
         loss, margins = 0.0, []
         optimizer.zero_grad()
         for batch in micro_batches:
@@ -70,12 +72,13 @@ def train_reward(
             share.backward()
             loss += share.item()
             margins.append((chosen - rejected).detach())
+        sum_gradients(world, reward_model.parameters())
         grad_norm = guarded_step(reward_model, optimizer, learning_rate, config.optim.max_grad_norm)
-        margin = torch.cat(margins)
+        margin = gather(world, torch.cat(margins))  # [pairs]
         yield Report(
             step + 1,
             {
-                "loss_nats_per_pair": loss,
+                "loss_nats_per_pair": total(world, loss),
                 "accuracy": pair_accuracy(margin),
                 "margin_mean": margin.mean().item(),
                 "learning_rate": learning_rate,

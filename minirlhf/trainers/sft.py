@@ -10,6 +10,7 @@ from math import ceil, inf
 
 import torch
 
+from minirlhf.distributed import ALONE, World
 from minirlhf.models.gpt import GPT
 from minirlhf.records import Report, TokenBatch
 from minirlhf.seeding import derive_seed
@@ -43,14 +44,16 @@ def train_sft(
     steps: int,
     seed: int = 0,
     start_step: int = 0,
+    world: World = ALONE,
 ) -> Iterator[Report]:
     """Conversations -> loss on the assistant's tokens -> step. Yields one Report per step.
 
-    micro_batches_at(k) gives the batches of the step after k steps and is a pure function of k.
+    micro_batches_at(k) gives this rank's batches of the step after k steps and is a pure function of k.
     """
     model.train()
     schedule = with_short_warmup(config.optim, steps)
     for step in range(start_step, steps):
         learning_rate = learning_rate_at(step, steps, schedule)
-        torch.manual_seed(derive_seed(seed, "dropout", step))
-        yield Report(step + 1, likelihood_step(model, micro_batches_at(step), optimizer, config.optim, learning_rate))
+        torch.manual_seed(derive_seed(seed, "dropout", world.rank, step))
+        metrics = likelihood_step(model, micro_batches_at(step), optimizer, config.optim, learning_rate, world)
+        yield Report(step + 1, metrics)

@@ -264,10 +264,10 @@ def test_settings():
 def test_each_minibatch_starts_without_gradients_and_each_rollout_draws_and_shuffles_afresh(monkeypatch):
     real, empty, orders, answers, paths = grpo_module.grpo_backward, [], [], [], []
 
-    def watched(policy, rollout, advantages, rows, config):
+    def watched(policy, rollout, advantages, rows, config, world):
         empty.append(all(parameter.grad is None for parameter in policy.parameters()))
         orders.append(rows.tolist())
-        return real(policy, rollout, advantages, rows, config)
+        return real(policy, rollout, advantages, rows, config, world)
 
     def note(prompts, responses):
         answers.append(responses)
@@ -280,12 +280,11 @@ def test_each_minibatch_starts_without_gradients_and_each_rollout_draws_and_shuf
     monkeypatch.setattr(grpo_module, "grpo_backward", watched)
     monkeypatch.setattr(grpo_module, "torch_generator", noted)
     still = dataclasses.replace(CONSTANT, learning_rate=0.0)
-    for rank in (0, 1):
-        list(Run(changed(steps=2, optim=still), scorer=reward_fn_scorer(note)).reports(rank=rank))
-    assert empty == [True] * 24  # 2 ranks, 2 rollouts, 2 passes, 3 minibatches
-    assert len({tuple(answered) for answered in answers}) == 4  # the same policy and the same prompts
+    list(Run(changed(steps=2, optim=still), scorer=reward_fn_scorer(note)).reports())
+    assert empty == [True] * 12  # 2 rollouts, 2 passes, 3 minibatches
+    assert len({tuple(answered) for answered in answers}) == 2  # the same policy and the same prompts
     assert orders[:6] != orders[6:12]
-    assert len(paths) == len(set(paths)) == 8  # no two uses of chance share a stream
+    assert len(paths) == len(set(paths)) == 4  # no two uses of chance share a stream
 
 
 def test_scores_are_limited_before_they_become_advantages():

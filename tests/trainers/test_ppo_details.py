@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from minirlhf.distributed import World
 from minirlhf.generation.generate import generate
 from minirlhf.generation.sampling import SamplingConfig
 from minirlhf.models.checkpoint import load_model, save_checkpoint
@@ -25,6 +26,7 @@ from minirlhf.objectives.ppo import clipped_value_loss, explained_variance, ppo_
 from minirlhf.records import Turn
 from minirlhf.rollout.collect import cut_at_stop, penalise_missing_end, response_texts, response_values
 from minirlhf.rollout.experience import estimate_advantages, token_rewards, values_after_cut
+from minirlhf.rollout.gather import share_prompts
 from minirlhf.rollout.normalise import normalise_reward_model
 from minirlhf.rollout.scoring import reward_fn_scorer, reward_model_scorer
 from minirlhf.stages.ppo import PPOStage
@@ -489,20 +491,17 @@ def test_detail_28_adam_s_epsilon_is_explicit_and_our_adamw_is_torch_s():
 
 
 def test_detail_29_the_learning_rate_is_annealed_and_each_process_draws_its_own_samples():
+    """Two processes that answer the same prompts must not write the same; tests/test_distributed.py starts them."""
     optim = dataclasses.replace(PPOConfig().optim, learning_rate=1e-3)
     rates = [r.metrics["learning_rate"] for r in Run(changed(steps=5, optim=optim)).reports()]
     assert rates == pytest.approx([1e-3, 0.75e-3, 0.5e-3, 0.25e-3, 0.0])
-    seen = {}
-    for name, rank in (("first", 0), ("again", 0), ("second", 1)):
-        answers = seen[name] = []
-
-        def note(prompts, responses, answers=answers):
-            answers.extend(responses)
-            return [0.0] * len(responses)
-
-        next(Run(ONE_STEP, scorer=reward_fn_scorer(note), rank=rank).reports())
-    assert seen["first"] == seen["again"]
-    assert seen["first"] != seen["second"]
+    alike = prompt_batch(("ab",) * 6)
+    answers = []
+    for rank in (0, 0, 1):
+        generator = torch.Generator().manual_seed(0)
+        mine = share_prompts(World(rank, 2), alike, 6, generator)
+        answers.append(tiny_rollout(prompts=mine, generator=generator).responses)
+    assert answers[0] == answers[1] != answers[2]
 
 
 def test_detail_30_scores_and_advantages_can_be_clipped_and_by_default_are_not():

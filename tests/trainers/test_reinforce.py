@@ -258,13 +258,6 @@ def test_each_rollout_draws_afresh_and_each_step_starts_without_gradients():
     assert next(scored.reports()).metrics["grad_norm"] < 1e3
 
 
-def test_two_ranks_draw_different_answers():
-    def scores(rank):
-        return next(Run().reports(rank=rank)).metrics["score_mean"]
-
-    assert scores(0) == scores(0) != scores(1)
-
-
 def test_what_is_not_finite_is_raised_by_name(monkeypatch):
     with pytest.raises(NonFiniteError, match="scores"):
         next(Run(scorer=lambda generation, prompts, responses: torch.full((6,), torch.nan)).reports())
