@@ -430,9 +430,9 @@ def test_each_rollout_draws_and_shuffles_afresh(monkeypatch):
     answers, orders = [], []
     real = ppo_module.ppo_backward
 
-    def watched(policy, value_model, experience, rows, config):
+    def watched(policy, value_model, experience, rows, config, world):
         orders.append(rows.tolist())
-        return real(policy, value_model, experience, rows, config)
+        return real(policy, value_model, experience, rows, config, world)
 
     def note(prompts, responses):
         answers.append(responses)
