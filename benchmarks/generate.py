@@ -15,7 +15,20 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from benchmarks.products import Shape, generation_passes, prepare
-from benchmarks.suite import Bar, Growth, Job, Measurement, Table, interleave, options, ratio, run, throughput, write
+from benchmarks.suite import (
+    Bar,
+    Growth,
+    Job,
+    Measurement,
+    Table,
+    interleave,
+    options,
+    ratio,
+    run,
+    throughput,
+    wanted,
+    write,
+)
 
 
 @dataclass(frozen=True)
@@ -185,25 +198,23 @@ def growth(quick: bool) -> list[Growth]:
 
 
 def main() -> None:
-    parser = options(__doc__, rounds=5)
-    parser.add_argument("--only", choices=["a", "b", "growth"], nargs="+", default=["a", "b", "growth"])
-    flags = parser.parse_args()
+    flags = options(__doc__, 3, ("a", "b", "growth")).parse_args()
     rounds, tables, bars = 1 if flags.quick else flags.rounds, [], []
     for label, setting, targets in (("a", SMALL, {1: 3.0, 32: 3.0}), ("b", MEDIUM, {1: 2.5, 32: 2.5})):
-        if label not in flags.only:
+        if not wanted(flags, label):
             continue
         for batch, target in targets.items():
             setting = replace(setting, batch=batch)
             title = f"({label}) {setting.layers} layers of {setting.width}, batch {batch}"
             print(title, flush=True)
-            runs = interleave(jobs_of(setting, 0.2 if flags.quick else 3.0), rounds, "tokens_per_second")
+            runs = interleave(jobs_of(setting, 0.2 if flags.quick else 2.5), rounds, "tokens_per_second")
             tables.append(Table(title, "tokens_per_second", runs))
             value = ratio(tables[-1], "minirlhf", "transformers")
             bars.append(Bar(f"({label}) batch {batch}, times transformers' tokens/s", value, ">=", target))
         same = run(Job("generate", "same_text", {"setting": asdict(setting)}))
         if same is not None:
             bars.append(Bar(f"({label}) greedy tokens that agree with transformers'", same["agreement"], ">=", 1.0))
-    write("generate", "Generation", flags, tables, bars, growth(flags.quick) if "growth" in flags.only else [])
+    write("generate", "Generation", flags, tables, bars, growth(flags.quick) if wanted(flags, "growth") else [])
 
 
 if __name__ == "__main__":

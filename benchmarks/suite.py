@@ -86,13 +86,20 @@ class Growth:
     series: Mapping[str, Sequence[tuple[float, float]]]
 
 
-def options(doc: str | None, rounds: int = 5) -> argparse.ArgumentParser:
-    """The flags every benchmark takes."""
+def options(doc: str | None, rounds: int = 5, parts: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """The flags every benchmark takes; --only when it has parts."""
     parser = argparse.ArgumentParser(description=(doc or "").split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="one short round of everything, to see that it works")
     parser.add_argument("--rounds", type=int, default=rounds, help="how often the jobs take turns")
     parser.add_argument("--out", type=Path, help="folder for the JSON file (benchmarks/results; runs/bench if --quick)")
+    if parts:
+        parser.add_argument("--only", nargs="+", choices=parts, help="measure these; the rest of the file stays")
     return parser
+
+
+def wanted(flags: argparse.Namespace, part: str) -> bool:
+    """Is this part to be measured?"""
+    return not flags.only or part in flags.only
 
 
 # Workers
@@ -245,26 +252,31 @@ def versions(python: str | Path = sys.executable) -> dict[str, str]:
 def write(
     name: str,
     title: str,
-    options: argparse.Namespace,
+    flags: argparse.Namespace,
     tables: Sequence[Table],
     bars: Sequence[Bar] = (),
     growth: Sequence[Growth] = (),
     notes: Sequence[str] = (),
     **more: Any,
 ) -> Path:
-    """Writes NAME.json, prints the bars, draws NAME.svg. A bar without a figure (a peer was missing) is left out."""
-    folder = options.out or (ROOT / "runs" / "bench" if options.quick else RESULTS)
+    """Writes NAME.json, prints the bars, draws NAME.svg. A bar without a figure (a peer was missing) is left out.
+
+    After --only, what was not measured stays in the file as it was.
+    """
+    folder = flags.out or (ROOT / "runs" / "bench" if flags.quick else RESULTS)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
     bars = [bar for bar in bars if not math.isnan(bar.value)]
     content = {
         "idea": name,
         "title": title,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "date": now,
         "machine": machine(),
         "versions": versions(),
-        "tables": [asdict(table) for table in tables],
+        "tables": [asdict(table) | {"date": now} for table in tables],
         "bars": [asdict(bar) for bar in bars],
         "growth": [
-            asdict(each) | {"exponents": {name: round(exponent(points), 3) for name, points in each.series.items()}}
+            asdict(each)
+            | {"exponents": {name: round(exponent(points), 3) for name, points in each.series.items()}, "date": now}
             for each in growth
         ],
         "notes": list(notes),
@@ -272,6 +284,11 @@ def write(
     }
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
+    if getattr(flags, "only", None) and path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        for part, keys in (("tables", ("title",)), ("bars", ("name",)), ("growth", ("title", "size", "cost"))):
+            content[part] = updated(before[part], content[part], keys)
+        content["notes"] = list(dict.fromkeys([*before["notes"], *notes]))
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     for bar in bars:
         print(f"{'held  ' if bar.held else 'MISSED'} {bar.name}: {bar.value:.3g} (bar {bar.sense} {bar.target:g})")
@@ -280,6 +297,14 @@ def write(
     draw(content, folder)
     print(f"written to {path}", flush=True)
     return path
+
+
+def updated(
+    before: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]], keys: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The parts of a file, those with the same keys replaced, new ones at the end."""
+    parts = {tuple(part[key] for key in keys): part for part in (*before, *now)}
+    return list(parts.values())
 
 
 def worker() -> None:

@@ -26,6 +26,7 @@ from benchmarks.suite import (
     ratio,
     rss_mib,
     throughput,
+    wanted,
     write,
 )
 from minirlhf.models.gpt import GPTConfig
@@ -184,7 +185,7 @@ def growth(quick: bool) -> list[Growth]:
     axes = {
         "tokens": ("tokens in a row", (32, 128, 512) if quick else (32, 64, 128, 256, 512)),
         "vocabulary": ("tokens in the vocabulary", (256, 4096) if quick else (256, 1024, 4096, 16384)),
-        "batch": ("rows in a batch", (4, 16) if quick else (4, 8, 16, 32, 64)),
+        "batch": ("rows in a batch", (4, 16) if quick else (4, 8, 16, 32)),
     }
     found = []
     for field, (label, sizes) in axes.items():
@@ -193,7 +194,7 @@ def growth(quick: bool) -> list[Growth]:
         memory: dict[str, list[tuple[float, float]]] = {}
         for size in sizes:
             setting = asdict(replace(A, **{field: size}))
-            arguments = {"setting": setting, "seconds": 0.3 if quick else 1.5}
+            arguments = {"setting": setting, "seconds": 0.3 if quick else 1.0}
             jobs = {
                 "minirlhf": Job("train", "minirlhf_step", arguments),
                 "transformers": Job("train", "transformers_step", arguments),
@@ -209,13 +210,12 @@ def growth(quick: bool) -> list[Growth]:
 
 
 def main() -> None:
-    parser = options(__doc__, rounds=5)
-    parser.add_argument("--only", choices=["a", "b", "growth"], nargs="+", default=["a", "b", "growth"])
+    parser = options(__doc__, 5, ("a", "b", "growth"))
     parser.add_argument("--compile", action="store_true", help="also the compiled steps, which take a while to start")
     flags = parser.parse_args()
     rounds, tables, bars = 1 if flags.quick else flags.rounds, [], []
-    for label, setting, seconds, held in (("a", A, 4.0, (1.5, 0.70, 0.76)), ("b", B, 8.0, (1.2, 0.88, None))):
-        if label not in flags.only:
+    for label, setting, seconds, held in (("a", A, 3.0, (1.5, 0.70, 0.76)), ("b", B, 6.0, (1.2, 0.88, None))):
+        if not wanted(flags, label):
             continue
         sizes = f"{setting.layers} layers of {setting.width}, {setting.batch} × {setting.tokens} tokens"
         title = f"({label}) {sizes}, vocabulary {setting.vocabulary}"
@@ -224,7 +224,7 @@ def main() -> None:
         table = Table(title, "tokens_per_second", interleave(jobs, rounds, "tokens_per_second"))
         tables.append(table)
         bars += bars_of(table, f"({label})", *held)
-    grown = growth(flags.quick) if "growth" in flags.only else []
+    grown = growth(flags.quick) if wanted(flags, "growth") else []
     write("train", "Training step", flags, tables, bars, grown)
 
 

@@ -25,6 +25,7 @@ from benchmarks.suite import (
     ratio,
     throughput,
     versions,
+    wanted,
     write,
 )
 
@@ -306,12 +307,10 @@ def growth(quick: bool) -> list[Growth]:
 
 
 def main() -> None:
-    parser = options(__doc__, rounds=5)
-    parser.add_argument("--only", nargs="+", choices=[*UNITS, "growth"], default=[*UNITS, "growth"])
-    flags = parser.parse_args()
+    flags = options(__doc__, 3, (*UNITS, "growth")).parse_args()
     rounds, tables, bars = 1 if flags.quick else flags.rounds, [], []
     for trainer, unit in UNITS.items():
-        if trainer not in flags.only:
+        if not wanted(flags, trainer):
             continue
         print(trainer, flush=True)
         jobs = jobs_of(trainer, SETTING, 0.1 if flags.quick else 6.0 if trainer == "ppo" else 3.0)
@@ -326,7 +325,7 @@ def main() -> None:
         bars.append(Bar(f"{name}, memory over TRL's", ratio(table, "minirlhf", peer, "peak_rss_mib"), "<=", MEMORY))
         share = ratio(table, "minirlhf", "bound: matrix products")
         print(f"{name}: {share:.2f} of the matrix-product bound")
-    grown = growth(flags.quick) if "growth" in flags.only else []
+    grown = growth(flags.quick) if wanted(flags, "growth") else []
     more = {"ppo_versions": versions(PPO_PYTHON)} if PPO_PYTHON.exists() else {}
     write("trainers", "Preference and RL trainers", flags, tables, bars, grown, **more)
 

@@ -64,3 +64,21 @@ def test_what_is_written_can_be_shown(tmp_path):
     for shown in ("| fast | ≥ 1 | 2 | held |", "| minirlhf | 1 | 4 | 2.00 |", "step.svg", "step_growth.svg", "- noted"):
         assert shown in text
     assert (tmp_path / "step.svg").read_text(encoding="utf-8").count("minirlhf") == 1
+
+
+def test_measuring_a_part_leaves_the_rest_as_it_was(tmp_path):
+    both = options("", parts=("a", "b")).parse_args(["--out", str(tmp_path)])
+    only = options("", parts=("a", "b")).parse_args(["--out", str(tmp_path), "--only", "b"])
+
+    def measured(title, value, flags):
+        tables = [Table(name, "rate", {"minirlhf": [{"rate": value, "peak_rss_mib": 1.0}]}) for name in title]
+        path = write("parts", "Parts", flags, tables, [Bar(f"{name} fast", value, ">=", 0.0) for name in title])
+        return json.loads(path.read_text(encoding="utf-8"))
+
+    measured("ab", 1.0, both)
+    found = measured("b", 2.0, only)
+    assert [(table["title"], table["runs"]["minirlhf"][0]["rate"]) for table in found["tables"]] == [
+        ("a", 1.0),
+        ("b", 2.0),
+    ]
+    assert [(bar["name"], bar["value"]) for bar in found["bars"]] == [("a fast", 1.0), ("b fast", 2.0)]
