@@ -101,11 +101,15 @@ def lines(axes: Any, growth: Mapping[str, Any]) -> None:
 
 
 def curve(axes: Any, panel: Mapping[str, Any]) -> None:
-    """What happened over time, on plain axes."""
+    """What happened over time, or over something that doubles ("log"), on plain axes."""
     others = [name for name in panel["series"] if not name.startswith("minirlhf")]
     for name, points in panel["series"].items():
         xs, ys = zip(*points, strict=True)
         axes.plot(xs, ys, marker="o", color=colour(name, others.index(name) if name in others else 0), label=name)
+    if panel.get("log"):
+        axes.set_xscale("log", base=2)
+        ticks = sorted({x for points in panel["series"].values() for x, _ in points})
+        axes.set_xticks(ticks, [f"{tick:,g}" for tick in ticks])
     axes.set_xlabel(panel["x"])
     axes.set_ylabel(panel["y"])
     axes.set_title(panel["title"])
