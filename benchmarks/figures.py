@@ -21,7 +21,8 @@ STYLE: dict[str, Any] = {
     "axes.grid": True,
     "grid.color": "#e3e6ea",
     "axes.axisbelow": True,
-    "legend.frameon": False,
+    "legend.frameon": True,
+    "legend.edgecolor": "none",
     "lines.linewidth": 3,
     "lines.markersize": 9,
     "svg.fonttype": "none",
@@ -92,6 +93,9 @@ def lines(axes: Any, growth: Mapping[str, Any]) -> None:
         axes.plot(sizes, costs, style, marker="o", color=hue, label=label)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
+    axes.margins(y=0.25)  # room for the legend
     ticks = sorted({size for points in growth["series"].values() for size, _ in points})
     axes.set_xticks(ticks, [f"{tick:,g}" for tick in ticks])
     axes.set_xlabel(growth["size"])

@@ -6,7 +6,8 @@ Start, reward model and settings are the quickstart's: its fine-tuned model, its
 settings (rollouts, epochs, minibatches, temperature, KL price, learning rate). TRL 1.10 gets the same weights through
 `minirlhf export`, the same judge, and the same settings under its names; TRL_SETTINGS holds what was found better for
 it by trying. Nobody trains on the true reward: every rollout's answers are kept with the time at which they had been
-judged, and the true reward of each is worked out after training. The clock starts with the first rollout. --road names
+judged, and the true reward of each is worked out after training; the curves are means over the seeds, and the level is
+the mean of the last rollouts. The clock starts with the first rollout. --road names
 a finished quickstart; without it, its stages up to the reward model are run first, which takes some minutes.
 """
 
@@ -16,7 +17,20 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.suite import PPO_PYTHON, ROOT, Bar, Job, Measurement, Table, interleave, options, ratio, versions, write
+from benchmarks.suite import (
+    PPO_PYTHON,
+    ROOT,
+    Bar,
+    Job,
+    Measurement,
+    Table,
+    interleave,
+    median,
+    options,
+    ratio,
+    versions,
+    write,
+)
 from benchmarks.trl_peers import common
 
 WINDOW = 4  # rollouts whose mean counts as the level reached
@@ -68,13 +82,20 @@ def curve(kept: list[tuple[float, list[str], list[str]]], started: float) -> lis
     return [(moment - started, statistics.mean(true_reward(*texts))) for moment, *texts in kept]
 
 
-def smoothed(points: list[list[float]]) -> list[tuple[float, float]]:
+def mean_curve(curves: list[list[tuple[float, float]]]) -> list[tuple[float, float]]:
+    """The mean over the seeds of time and reward, rollout by rollout."""
+    return [
+        tuple(statistics.mean(numbers) for numbers in zip(*points, strict=True)) for points in zip(*curves, strict=True)
+    ]
+
+
+def smoothed(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """The mean of the last WINDOW rollouts, at the time of the last of them."""
     ends = range(min(WINDOW, len(points)), len(points) + 1)
     return [(points[end - 1][0], statistics.mean(r for _, r in points[max(0, end - WINDOW) : end])) for end in ends]
 
 
-def seconds_to(level: float, points: list[list[float]]) -> float:
+def seconds_to(level: float, points: list[tuple[float, float]]) -> float:
     """When the smoothed curve first reaches the level; infinity if it never does."""
     return next((moment for moment, reward in smoothed(points) if reward >= level), float("inf"))
 
@@ -221,20 +242,22 @@ def main() -> None:
         }
         for name, measured in interleave(jobs, 1, "seconds_in_all").items():
             runs.setdefault(name, []).extend(measured)
-    for number in range(rounds):
-        level = smoothed(runs.get("TRL 1.10", runs["minirlhf"])[number]["curve"])[-1][1]  # type: ignore[arg-type]
-        for each in runs.values():
-            each[number] |= {"level": level, "seconds_to_level": seconds_to(level, each[number]["curve"])}  # type: ignore[arg-type]
+    peer = "TRL 1.10" if "TRL 1.10" in runs else "minirlhf"
+    means = {name: mean_curve([each["curve"] for each in seeds]) for name, seeds in runs.items()}  # type: ignore[misc]
+    level = smoothed(means[peer])[-1][1]
+    reached = {
+        name: [{"seconds_to_level": seconds_to(level, points), "peak_rss_mib": median(runs[name], "peak_rss_mib")}]
+        for name, points in means.items()
+    }
+    title = f"PPO on the village, mean of {rounds} seeds"
+    table = Table(f"{title}: until the true reward is {level:.2f}, where TRL ends", "seconds_to_level", reached)
     whole = Table("PPO on the village, whole run", "seconds_in_all", runs)
-    table = Table("PPO on the village, seconds to the true reward TRL ends at", "seconds_to_level", runs)
-    bars = [
-        Bar("seconds to the true reward TRL's PPO ends at, over TRL's", ratio(table, "minirlhf", "TRL 1.10"), "<=", 0.4)
-    ]
+    bars = [Bar("seconds to the true reward TRL's PPO ends at, over TRL's", ratio(table, "minirlhf", peer), "<=", 0.4)]
     curves = {
-        "title": "true reward of the answers in training, first seed",
+        "title": f"true reward of the answers in training, mean of {rounds} seeds",
         "x": "seconds",
-        "y": f"true reward, mean of {WINDOW} rollouts",
-        "series": {name: smoothed(each[0]["curve"]) for name, each in runs.items()},  # type: ignore[arg-type]
+        "y": f"true reward, last {WINDOW} rollouts",
+        "series": {name: smoothed(points) for name, points in means.items()},
     }
     more = {"ppo_versions": versions(PPO_PYTHON)} if PPO_PYTHON.exists() else {}
     write("time_to_reward", "Time to reward", arguments, [table, whole], bars, curves=[curves], **more)
