@@ -1,8 +1,8 @@
 """Applying byte pair merges to the ids of one pre-token."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
-from itertools import pairwise
+from itertools import chain, pairwise
 
 Pair = tuple[int, int]
 
@@ -39,23 +39,27 @@ def apply_merges(ids: Sequence[int], merged_ids: Mapping[Pair, int]) -> list[int
 
 
 class PieceCache(dict[str, tuple[int, ...]]):
-    """The ids of pre-tokens already met: `cache[piece]` looks up or computes.
+    """The ids of stretches of text and of their pre-tokens, if already met: `cache[stretch]` looks up or computes.
 
-    Bounded: only pieces of up to LONGEST characters are kept, and when MOST of them are kept all are forgotten,
+    Bounded: only stretches of up to LONGEST characters are kept, and when MOST of them are kept all are forgotten,
     so that the common ones come back at once and the rare ones do not pile up.
     """
 
-    MOST = 1 << 16
+    MOST = 1 << 18
     LONGEST = 64
 
-    def __init__(self, byte_ids: bytes, merged_ids: Mapping[Pair, int]):
+    def __init__(self, split: Callable[[str], list[str]], byte_ids: bytes, merged_ids: Mapping[Pair, int]):
         super().__init__()
-        self.byte_ids, self.merged_ids = byte_ids, merged_ids
+        self.split, self.byte_ids, self.merged_ids = split, byte_ids, merged_ids
 
-    def __missing__(self, piece: str) -> tuple[int, ...]:
-        ids = tuple(apply_merges(piece.encode("utf-8").translate(self.byte_ids), self.merged_ids))
-        if len(piece) <= self.LONGEST:
+    def __missing__(self, stretch: str) -> tuple[int, ...]:
+        pre_tokens = self.split(stretch)
+        if len(pre_tokens) > 1:
+            ids = tuple(chain.from_iterable(map(self.__getitem__, pre_tokens)))  # each is its own only pre-token
+        else:
+            ids = tuple(apply_merges(stretch.encode("utf-8").translate(self.byte_ids), self.merged_ids))
+        if len(stretch) <= self.LONGEST:
             if len(self) >= self.MOST:
                 self.clear()
-            self[piece] = ids
+            self[stretch] = ids
         return ids

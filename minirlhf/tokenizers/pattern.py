@@ -7,7 +7,9 @@ The alternatives are tried in order. `\\p{L}` is a letter of any script, `\\p{N}
 space; `++` and `?+` take what they can and never give it back, which changes no result here and saves time.
 """
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 
 import regex
 
@@ -53,38 +55,66 @@ def compile_pattern(name: str) -> "regex.Pattern[str]":
     return regex.compile(PATTERNS[name])
 
 
-def split_settled(pattern: "regex.Pattern[str]", text: str) -> tuple[list[str], str]:
-    """The pre-tokens of text that no continuation of it can change, and the rest of the text.
+@cache
+def splitter(name: str) -> Callable[[str], list[str]]:
+    """A function from text to its pre-tokens, all that compile_pattern(name) finds.
 
-    A pre-token is settled once two more characters lie after it, for then everything that decided about it has been
-    seen: a contraction looks at three characters from its first; a run of letters, digits or signs looks at the
-    character after the run; a stretch of white space looks at the character after the stretch, and that one is there,
-    because white space at the very end is taken as one pre-token, with nothing after it.
+    Most text is ASCII, where Python's own `re` knows the letters and digits too, and takes half the time.
     """
-    pre_tokens = pattern.findall(text)
-    end = len(text)
-    while pre_tokens and end > len(text) - 2:
-        end -= len(pre_tokens.pop())
-    return pre_tokens, text[end:]
+    find_all = compile_pattern(name).findall
+    letters_in_sets = re.sub(r"\[[^]]*\]", lambda found: _ascii_classes(found[0]), PATTERNS[name])
+    pattern = letters_in_sets.replace(r"\p{L}", "[A-Za-z]").replace(r"\p{N}", "[0-9]")
+    find_all_ascii = re.compile(pattern, re.ASCII).findall
+    return lambda text: find_all_ascii(text) if text.isascii() else find_all(text)
 
 
-def split_stream(
-    pattern: "regex.Pattern[str]", pieces: Iterable[str], block_characters: int = BLOCK_CHARACTERS
-) -> Iterator[list[str]]:
-    """The pre-tokens of "".join(pieces), list by list, holding about one block and one pre-token at a time."""
+def _ascii_classes(bracketed: str) -> str:
+    return bracketed.replace(r"\p{L}", "A-Za-z").replace(r"\p{N}", "0-9")
+
+
+# Where every pattern cuts, whatever lies further away: white space other than line ends, letters and digits are
+# never in the middle of a pre-token with something else. They come after a visible character only as the first of
+# a pre-token (white space), or before something else only as the last (letters, digits). Searched from the back.
+_SAFE_CUT = regex.compile(r"(?r)(?<=\S)(?=[^\S\r\n])|(?<=\p{L})(?=\P{L})|(?<=\p{N})(?=\P{N})")
+_WHITE_SPACE = "\t\n\v\f\r\u0085\u00a0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
+
+
+def portions(pieces: Iterable[str], block_characters: int = BLOCK_CHARACTERS) -> Iterator[str]:
+    """ "".join(pieces) in portions of about block_characters, cut only where the patterns cut too.
+
+    So the pre-tokens of the portions are those of the whole text. Holds one portion at a time; a stretch without a
+    safe cut (without letters, digits and spaces, or an endless word) is kept whole, however long it is.
+    """
     waiting: list[str] = []
     length, due = 0, block_characters
     for piece in pieces:
         waiting.append(piece)
         length += len(piece)
         if length >= due:
-            settled, rest = split_settled(pattern, "".join(waiting))
-            yield settled
-            waiting, length = [rest], len(rest)
-            due = length + max(length, block_characters)  # an endless pre-token is looked at only when it has doubled
-    yield pattern.findall("".join(waiting))
+            text = "".join(waiting)
+            cut = _SAFE_CUT.search(text)
+            if cut:
+                yield text[: cut.start()]
+                text = text[cut.start() :]
+            waiting, length = [text], len(text)
+            due = length + max(length, block_characters)  # what has no cut is looked at again only when it has doubled
+    yield "".join(waiting)
+
+
+def stretches(text: str) -> list[str]:
+    """The text cut before each space that follows a visible character: a word, mostly, and what clings to it.
+
+    Each stretch can be split on its own, and most of them come again and again, so each need be split only once.
+    """
+    if "\0" in text or "\1" in text:
+        return [text]
+    text = text.replace("  ", "\0\0").replace("\0 ", "\0\0")  # \0: a space that is not cut at
+    for character in _WHITE_SPACE:
+        if character in text:
+            text = text.replace(character + " ", character + "\0")
+    return text.replace(" ", "\1 ").replace("\0", " ").split("\1")
 
 
 def blocks(text: str, block_characters: int = BLOCK_CHARACTERS) -> Iterator[str]:
-    """A long text in slices, for split_stream."""
+    """A long text in slices, for portions."""
     return (text[start : start + block_characters] for start in range(0, len(text), block_characters))

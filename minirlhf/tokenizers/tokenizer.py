@@ -15,7 +15,7 @@ import regex
 
 from minirlhf.errors import UserError
 from minirlhf.tokenizers.merges import Pair, PieceCache
-from minirlhf.tokenizers.pattern import BLOCK_CHARACTERS, blocks, compile_pattern, split_stream
+from minirlhf.tokenizers.pattern import BLOCK_CHARACTERS, blocks, compile_pattern, portions, splitter, stretches
 
 PAD, END, SYSTEM, USER, ASSISTANT = "<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"
 CONTROL_TOKENS = (PAD, END, SYSTEM, USER, ASSISTANT)
@@ -85,7 +85,8 @@ class Tokenizer:
 
     @cached_property
     def _pieces(self) -> PieceCache:
-        return PieceCache(self._byte_ids, {pair: new_id for new_id, pair in enumerate(self.merges, start=256)})
+        merged_ids = {pair: new_id for new_id, pair in enumerate(self.merges, start=256)}
+        return PieceCache(splitter(self.pattern), self._byte_ids, merged_ids)
 
     @cached_property
     def _bytes_of(self) -> dict[int, bytes]:
@@ -121,14 +122,13 @@ class Tokenizer:
         """
         if not self.merges:
             return chain.from_iterable(to_utf8(piece).translate(self._byte_ids) for piece in pieces)
-        pre_token_lists = split_stream(compile_pattern(self.pattern), pieces, block_characters)
-        return chain.from_iterable(map(self._encode_pre_tokens, pre_token_lists))
+        return chain.from_iterable(map(self._encode_portion, portions(pieces, block_characters)))
 
-    def _encode_pre_tokens(self, pre_tokens: list[str]) -> Iterable[int]:
+    def _encode_portion(self, text: str) -> list[int]:
         try:
-            return list(chain.from_iterable(map(self._pieces.__getitem__, pre_tokens)))
+            return list(chain.from_iterable(map(self._pieces.__getitem__, stretches(text))))
         except UnicodeEncodeError:
-            to_utf8("".join(pre_tokens))
+            to_utf8(text)
             raise
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:

@@ -1,26 +1,34 @@
 """Fast training and encoding against the textbook algorithm, exactly."""
 
 import random
+from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from minirlhf.errors import UserError
 from minirlhf.reference import bpe as reference
-from minirlhf.tokenizers.bpe import SMALLEST_VOCABULARY, learn_merges, train_bpe
+from minirlhf.tokenizers import bpe, learn
+from minirlhf.tokenizers.bpe import SMALLEST_VOCABULARY, count_pre_tokens, train_bpe
+from minirlhf.tokenizers.learn import learn_merges
 from minirlhf.tokenizers.merges import PieceCache, apply_merges
-from minirlhf.tokenizers.pattern import compile_pattern
+from minirlhf.tokenizers.pattern import compile_pattern, splitter
 
 few_letters = st.text("ab", max_size=14).map(str.encode) | st.text("abcd", max_size=9).map(str.encode)
 counted_words = st.dictionaries(few_letters, st.integers(1, 4), max_size=12)
 texts = st.lists(st.text("abc 'sd1\n汉é", max_size=40), min_size=1, max_size=5)
 
 
-@given(counted_words, st.integers(0, 40))
-def test_training_equals_the_textbook(word_counts, most):
+@pytest.mark.parametrize("candidates", [1, 3, learn.CANDIDATES])
+@given(word_counts=counted_words, most=st.integers(0, 40))
+@example(word_counts={b"aaaaaaa": 2, b"aabaaab": 1}, most=9)  # runs of a pair with itself
+@example(word_counts={b"abc": 2, b"bcd": 2, b"cda": 2, b"abab": 1}, most=9)  # ties between old pairs and new
+def test_training_equals_the_textbook(candidates, word_counts, most):
     repeated = [word for word, count in word_counts.items() for _ in range(count)]
-    assert learn_merges(word_counts, most) == reference.train(repeated, most)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(learn, "CANDIDATES", candidates)
+        assert learn_merges(word_counts, most) == reference.train(repeated, most)
 
 
 @given(counted_words, few_letters)
@@ -54,6 +62,15 @@ def test_the_whole_way_equals_the_textbook(pattern, documents, more):
     ]
 
 
+@pytest.mark.parametrize("pattern", ["gpt2", "gpt4"])
+@given(texts, st.integers(1, 9))
+def test_pre_tokens_are_counted_batch_by_batch(pattern, documents, characters):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bpe, "BATCH_CHARACTERS", characters)
+        counts = count_pre_tokens(documents, pattern)
+    assert counts == Counter(found for text in documents for found in compile_pattern(pattern).findall(text))
+
+
 def test_a_larger_case_equals_the_textbook():
     rng = random.Random(0)
     syllables = ["ka", "lo", "mi", "ter", "an", "s", "ing", "é", "汉"]
@@ -83,10 +100,11 @@ def test_a_very_long_word_is_encoded_in_reasonable_time():
 
 def test_the_cache_of_pieces_is_bounded(monkeypatch):
     monkeypatch.setattr(PieceCache, "MOST", 10)
-    cache = PieceCache(bytes(range(256)), {(97, 98): 256})
+    cache = PieceCache(splitter("gpt4"), bytes(range(256)), {(97, 98): 256})
     for number in range(100):
         assert cache[f"{number}ab"] == (*str(number).encode(), 256)
         assert len(cache) <= 10
+    assert {"99", "ab", "99ab"} <= set(cache)
     long_piece = "ab" * PieceCache.LONGEST
     assert cache[long_piece] == (256,) * PieceCache.LONGEST
     assert long_piece not in cache

@@ -1,4 +1,4 @@
-"""The two split patterns against a scanner written without regular expressions, and the cuts of a stream."""
+"""The two split patterns against a scanner written without regular expressions, and every way of cutting first."""
 
 import unicodedata
 
@@ -6,7 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from minirlhf.tokenizers.pattern import blocks, compile_pattern, split_settled, split_stream
+from minirlhf.tokenizers import pattern
+from minirlhf.tokenizers.pattern import blocks, compile_pattern, portions, splitter, stretches
 
 WHITE_SPACE = set("\t\n\v\f\r \u0085\u00a0\u1680\u2028\u2029\u202f\u205f\u3000") | {
     chr(c) for c in range(0x2000, 0x200B)
@@ -96,42 +97,67 @@ def test_examples_by_hand():
 
 
 @pytest.mark.parametrize("name", ["gpt2", "gpt4", "bytes"])
-@given(text=texts, continuation=texts)
-@example(text="'l", continuation="l")
-@example(text="a\n  ", continuation="\n b")
-@example(text="x 12", continuation="345")
-@example(text="!\n  ", continuation="\n")
-@example(text="a \r\n \u3000", continuation="\nb")
-def test_settled_pre_tokens_stay_under_any_continuation(name, text, continuation):
-    pattern = compile_pattern(name)
-    settled, rest = split_settled(pattern, text)
-    assert "".join(settled) + rest == text
-    assert pattern.findall(text + continuation)[: len(settled)] == settled
+@given(texts | st.text(st.characters(max_codepoint=127), max_size=30))
+@example("we'LL  say \"no\" 12345!?\r\n\n  \n and\tI'M\x1c\n  ")
+def test_ascii_is_split_as_everything_is(name, text):
+    assert splitter(name)(text) == compile_pattern(name).findall(text)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "gpt4"])
+both = pytest.mark.parametrize("name", ["gpt2", "gpt4"])
+
+
+@both
+@given(texts)
+def test_a_pre_token_is_its_own_only_pre_token(name, text):
+    split = compile_pattern(name).findall
+    assert all(split(pre_token) == [pre_token] for pre_token in split(text))
+
+
+@both
+@given(texts | st.text(st.sampled_from(TRICKY + " " * 20), max_size=40))
+@example("a  b c \n d\n\n e, \u3000 f")
+@example("a\0 b\1 c  d")
+@example(" a")
+def test_stretches_are_split_on_their_own(name, text):
+    split = compile_pattern(name).findall
+    assert "".join(stretches(text)) == text
+    assert [pre_token for stretch in stretches(text) for pre_token in split(stretch)] == split(text)
+
+
+def test_stretches_by_hand():
+    assert stretches("one two\n    three,  four five\t six") == ["one", " two\n    three,  four", " five\t six"]
+
+
+@both
 @given(st.lists(texts, max_size=8), st.integers(1, 40))
-def test_stream_splits_like_the_joined_text(name, pieces, block_characters):
-    pattern = compile_pattern(name)
-    streamed = [piece for found in split_stream(pattern, pieces, block_characters) for piece in found]
-    assert streamed == pattern.findall("".join(pieces))
+@example(["a\n  ", "\n b"], 1)
+@example(["x 12", "345"], 1)
+@example(["it'l", "l!\n", "\n"], 1)
+@example(["a \r\n \u3000", "\nb"], 1)
+def test_portions_split_like_the_joined_text(name, pieces, block_characters):
+    split = compile_pattern(name).findall
+    cut = list(portions(pieces, block_characters))
+    assert "".join(cut) == "".join(pieces)
+    assert [pre_token for portion in cut for pre_token in split(portion)] == split("".join(pieces))
 
 
-def test_something_is_settled_early():
-    assert split_settled(compile_pattern("gpt4"), "one two three")[0] == ["one", " two"]
+def test_portions_come_early_and_are_no_longer_than_needed():
+    assert next(portions(iter(["one two three", "four"]), 10)) == "one two"
+    for sentence in ("word, ", "12\n", "汉字。", "()\t"):
+        assert max(map(len, portions([sentence] * 1000, 100))) < 120
 
 
-def test_an_endless_word_is_looked_at_a_few_times_only():
+def test_an_endless_word_is_looked_at_a_few_times_only(monkeypatch):
     class Counting:
         looks = 0
 
-        def findall(self, text):
+        def search(self, text):
             self.looks += 1
-            return compile_pattern("gpt4").findall(text)
 
-    pattern = Counting()
-    assert list(split_stream(pattern, ["a"] * 5000, 1))[-1] == ["a" * 5000]
-    assert pattern.looks < 20  # twice as long each time
+    counting = Counting()
+    monkeypatch.setattr(pattern, "_SAFE_CUT", counting)
+    assert list(portions(["a"] * 5000, 1)) == ["a" * 5000]
+    assert counting.looks < 20  # twice as long each time
 
 
 @given(st.text(max_size=30), st.integers(1, 7))
