@@ -7,8 +7,10 @@ batch of pairs, in NumPy, and gives the same merges, because of three facts:
    The candidates with the highest bounds are counted anew; those not behind the bound of any other pair lead.
 2. *Pairs that cannot touch.* If no pair of the batch begins with an id that another one ends with, no two of their
    occurrences overlap, and joining the first leaves the counts of the others as they are.
-3. *New pairs.* Joining (a, b) into n creates (x, n) for what stands before a, and (n, y) for what stands after b.
-   Where one of these would come before the next pair of the batch, the batch ends.
+3. *New pairs wait their turn.* Joining (a, b) into n creates pairs (x, n) and (n, y). Such an (x, n) stands no more often
+   than (x, a) did, which touches (a, b). If (x, n) came before the next pair of the batch, so would (x, a) have, and
+   it would have ended the batch; in a tie too, because n is larger than every id so far. The same goes for (n, y) and
+   (b, y). Only a pair (a, a) touches none but itself: it ends the batch.
 
 Rare pairs wait: only pairs that stand at least `floor` times are kept. When none is left, all pairs are counted
 again and the floor is lowered. So a merge costs what it joins, and not what the whole text holds.
@@ -23,7 +25,7 @@ from numpy.typing import NDArray
 
 from minirlhf.tokenizers.merges import Pair
 
-CANDIDATES = 64  # pairs that a round counts anew; of these, about ten are joined
+CANDIDATES = 64  # pairs that a round counts anew; of these, about 15 are joined
 END, GONE = -1, -2  # what stands after each word; what stands where a right half was
 Integers = NDArray[np.signedinteger]
 
@@ -130,7 +132,9 @@ def _leaders(row: Row, pairs: Pairs) -> Integers:
     counts = np.bincount(of, row.weights[places], len(keys)).astype(np.int64)
     bounds[candidates] = counts
     edges = of.searchsorted(np.arange(len(keys) + 1)).tolist()
-    pairs.places.update((key, places[start:end]) for key, (start, end) in zip(keys.tolist(), pairwise(edges), strict=True))
+    pairs.places.update(
+        (key, places[start:end]) for key, (start, end) in zip(keys.tolist(), pairwise(edges), strict=True)
+    )
 
     lead = counts >= pairs.floor
     for rival in rivals:
@@ -147,25 +151,12 @@ def _batch(row: Row, pairs: Pairs, leaders: Integers) -> tuple[list[int], list[I
         left, right = key >> 32, key & 0xFFFFFFFF
         if left in ends or right in begins:
             break
+        batch.append(key)
         begins.add(left)
         ends.add(right)
-        batch.append(key)
-    lists = [pairs.places[key] if key >> 32 != key & 0xFFFFFFFF else _apart(row, pairs.places[key]) for key in batch]
-    if len(batch) < 2:
-        return batch, lists
-
-    places, of = np.concatenate(lists), np.arange(len(batch)).repeat([len(places) for places in lists])
-    neighbours = row.ids[np.concatenate([row.before[places], row.after[row.after[places]]])]
-    of, weights = np.concatenate([of, of + len(batch)]), np.tile(row.weights[places], 2)
-    real = neighbours >= 0
-    keys, counts, *_ = _grouped(_keys(of[real], neighbours[real]), weights[real])
-    # The commonest new pair of each. In a tie the smallest left id wins, so (n, y) loses it: n is larger than all ids.
-    side, of = np.divmod(keys >> 32, len(batch))
-    highest = np.zeros(len(batch), np.int64)
-    np.maximum.at(highest, of, counts - side)
-    behind = np.flatnonzero(np.maximum.accumulate(highest)[:-1] >= pairs.bounds[leaders[1 : len(batch)]])
-    size = behind[0] + 1 if len(behind) else len(batch)
-    return batch[:size], lists[:size]
+        if left == right:
+            return batch, [*(pairs.places[key] for key in batch[:-1]), _apart(row, pairs.places[key])]
+    return batch, [pairs.places[key] for key in batch]
 
 
 def _apart(row: Row, places: Integers) -> Integers:

@@ -5,8 +5,9 @@ Control tokens steer a model (padding, end, who speaks). Text can never produce 
 encoded letter by letter like any other text, unless the caller allows them by name.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from array import array
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from itertools import chain
 from operator import index
@@ -16,7 +17,9 @@ import regex
 from minirlhf.errors import UserError
 from minirlhf.tokenizers.merges import Pair, PieceCache
 from minirlhf.tokenizers.pattern import BLOCK_CHARACTERS, blocks, compile_pattern, portions, splitter, stretches
+from minirlhf.tokenizers.processes import in_batches, map_in_processes
 
+BATCH_CHARACTERS = 1 << 20  # how much text a process encodes at a time
 PAD, END, SYSTEM, USER, ASSISTANT = "<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"
 CONTROL_TOKENS = (PAD, END, SYSTEM, USER, ASSISTANT)
 
@@ -110,9 +113,19 @@ class Tokenizer:
             ids.extend([self.control[part]] if position % 2 else self.encode(part))
         return ids
 
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of each text."""
-        return [self.encode(text) for text in texts]
+    def encode_batch(self, texts: Iterable[str], processes: int = 1) -> list[list[int]]:
+        """The ids of each text; over several processes if asked, and if there is more text than BATCH_CHARACTERS."""
+        if processes == 1:
+            return [self.encode(text) for text in texts]
+        done = map_in_processes(self._encode_packed, in_batches(texts, BATCH_CHARACTERS), processes)
+        return [ids.tolist() for batch in done for ids in batch]
+
+    def _encode_packed(self, texts: Iterable[str]) -> list["array[int]"]:
+        return [array("i", self.encode(text)) for text in texts]  # 4 bytes an id on their way between processes
+
+    def __getstate__(self) -> dict[str, object]:
+        """The tokenizer without its caches, for another process."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     def encode_iterable(self, pieces: Iterable[str], block_characters: int = BLOCK_CHARACTERS) -> Iterator[int]:
         """The ids of "".join(pieces), one after another, in memory that does not grow with the text.

@@ -23,6 +23,7 @@ texts = st.lists(st.text("abc 'sd1\n汉é", max_size=40), min_size=1, max_size=5
 @pytest.mark.parametrize("candidates", [1, 3, learn.CANDIDATES])
 @given(word_counts=counted_words, most=st.integers(0, 40))
 @example(word_counts={b"aaaaaaa": 2, b"aabaaab": 1}, most=9)  # runs of a pair with itself
+@example(word_counts={b"aaaa": 10, b"cd": 5}, most=2)  # two of them side by side are commoner than the next pair
 @example(word_counts={b"abc": 2, b"bcd": 2, b"cda": 2, b"abab": 1}, most=9)  # ties between old pairs and new
 def test_training_equals_the_textbook(candidates, word_counts, most):
     repeated = [word for word, count in word_counts.items() for _ in range(count)]
@@ -60,6 +61,18 @@ def test_the_whole_way_equals_the_textbook(pattern, documents, more):
         for found in compile_pattern(pattern).findall(documents[0])
         for token_id in reference.encode(found.encode(), merges)
     ]
+
+
+@pytest.mark.parametrize(("letters", "longest", "weight"), [(4, 8, 3), (8, 8, 9), (12, 9, 5), (26, 9, 20)])
+def test_drawn_languages_equal_the_textbook(letters, longest, weight):
+    """More pairs than are wanted, so that the rare ones have to wait."""
+    for seed in range(12):
+        rng = random.Random(seed)
+        words = [bytes(rng.choices(range(97, 97 + letters), k=rng.randint(1, longest))) for _ in range(40)]
+        counts = {word: rng.randint(1, weight) for word in words}
+        most = rng.randint(5, 60)
+        repeated = [word for word, count in counts.items() for _ in range(count)]
+        assert learn_merges(counts, most) == reference.train(repeated, most)
 
 
 @pytest.mark.parametrize("pattern", ["gpt2", "gpt4"])
