@@ -7,10 +7,10 @@ batch of pairs, in NumPy, and gives the same merges, because of three facts:
    The candidates with the highest bounds are counted anew; those not behind the bound of any other pair lead.
 2. *Pairs that cannot touch.* If no pair of the batch begins with an id that another one ends with, no two of their
    occurrences overlap, and joining the first leaves the counts of the others as they are.
-3. *New pairs wait their turn.* Joining (a, b) into n creates pairs (x, n) and (n, y). Such an (x, n) stands no more often
-   than (x, a) did, which touches (a, b). If (x, n) came before the next pair of the batch, so would (x, a) have, and
-   it would have ended the batch; in a tie too, because n is larger than every id so far. The same goes for (n, y) and
-   (b, y). Only a pair (a, a) touches none but itself: it ends the batch.
+3. *New pairs wait their turn.* Joining (a, b) into n creates pairs (x, n) and (n, y). Such an (x, n) stands no more
+   often than (x, a) did, which touches (a, b). If (x, n) came before the next pair of the batch, so would (x, a)
+   have, and it would have ended the batch; in a tie too, because n is larger than every id so far. The same goes for
+   (n, y) and (b, y). Only a pair (a, a) touches none but itself: it ends the batch.
 
 Rare pairs wait: only pairs that stand at least `floor` times are kept. When none is left, all pairs are counted
 again and the floor is lowered. So a merge costs what it joins, and not what the whole text holds.

@@ -23,15 +23,9 @@ def test_the_order_is_kept(processes, count):
 
 
 def test_few_items_are_taken_ahead():
-    taken = 0
-
-    def items():
-        nonlocal taken
-        for taken in range(1, 41):
-            yield taken
-
-    results = map_in_processes(square, items(), 2)
-    assert next(results) == 1 and taken <= 5
+    items = iter(range(1, 41))
+    results = map_in_processes(square, items, 2)
+    assert next(results) == 1 and next(items) <= 6
     assert list(results)[-1] == 1600
 
 
