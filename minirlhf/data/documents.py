@@ -7,25 +7,36 @@ from minirlhf.data.files import DataFile, kind_of, numbered_lines, read_text
 from minirlhf.data.reports import Tally
 from minirlhf.errors import UserError
 from minirlhf.records import Document, Labelled
+from minirlhf.tokenizers.pattern import portions
 
 SEPARATOR = "<|endoftext|>"
 
 
-def text_documents(file: DataFile, encoding: str, separator: str | None, tally: Tally) -> Iterator[Document]:
-    """The documents of one text file, split as read_documents says; one at a time in memory."""
+def text_documents(
+    file: DataFile, encoding: str, separator: str | None, tally: Tally, longest: int | None = None
+) -> Iterator[Document]:
+    """The documents of one text file, split as read_documents says; one at a time in memory.
+
+    A document of more than `longest` characters comes in portions, cut where tokens cannot straddle the cut.
+    """
     if separator == "blank":
         yield from _paragraphs(file, encoding)
         return
     mark = SEPARATOR if separator is None else separator
     lines: list[str] = []
-    start, marks = 1, 0
+    start, marks, length, due = 1, 0, 0, longest
     for number, line in numbered_lines(file, encoding):
         if line.rstrip("\r\n") != mark:
             lines.append(line)
+            length += len(line)
+            if longest and due and length > due:
+                *ready, rest = portions(lines, longest)
+                yield from (Document(portion, f"{file.name}:{start}") for portion in ready)
+                lines, length, due = [rest], len(rest), len(rest) + max(len(rest), longest)
             continue
         marks += 1
         yield Document(_without_last_break("".join(lines)), f"{file.name}:{start}")
-        lines, start = [], number + 1
+        lines, start, length, due = [], number + 1, 0, longest
     text = "".join(lines)
     if not marks:
         if separator is not None:

@@ -46,21 +46,39 @@ def read_documents(
     a line belongs to it. separator="blank" splits at blank lines. Any other .txt is one document, and so is each
     file of a folder or zip. Records give their "text", or their "paragraphs" joined by line breaks.
     """
+    tally = Tally()
+    documents = list(stream_documents(paths, tally, fields=fields, encoding=encoding, separator=separator))
+    return documents, tally.report(len(documents))
+
+
+def stream_documents(
+    paths: Paths,
+    tally: Tally,
+    *,
+    fields: Mapping[str, str] = NO_FIELDS,
+    encoding: str = "utf-8",
+    separator: str | None = None,
+    longest: int | None = None,
+) -> Iterator[Document]:
+    """The documents of read_documents one by one, for files larger than memory; those of a .txt in portions of about
+    `longest` characters, if given. The tally holds what was dropped once all are read."""
     check_fields(fields)
-    tally, documents = Tally(), []
     files = find_files(paths, "text", tally)
     check_fields_apply(fields, files)
+    kept = False
     for file in files:
         if file.kind == "text":
-            found: Iterator[Document] = text_documents(file, encoding, separator, tally)
+            found: Iterator[Document] = text_documents(file, encoding, separator, tally, longest)
         else:
             found = record_documents(file, encoding, fields)
         for document in found:
             if document.text.strip():
-                documents.append(document)
+                kept = True
+                yield document
             else:
                 tally.drop("empty document", document.source)
-    return _some(documents, files, tally)
+    if not kept:
+        raise _nothing(files, tally)
 
 
 def read_conversations(
@@ -222,14 +240,17 @@ def _unrecognised(record: Mapping[str, object], row: Row, expected: str, first_s
 
 
 def _some(items: list[Item], files: Sequence[DataFile], tally: Tally) -> tuple[list[Item], ReadReport]:
-    report = tally.report(len(items))
     if not items:
-        dropped = "; ".join(f"{reason}: {count:,}" for reason, count in report.dropped.items())
-        raise UserError(
-            "there is nothing in it",
-            where=", ".join(file.name for file in files[:3]),
-            found=dropped or "no text, no records (empty files)",
-            expected="at least one example",
-            fix="check that this is the right file",
-        )
-    return items, report
+        raise _nothing(files, tally)
+    return items, tally.report(len(items))
+
+
+def _nothing(files: Sequence[DataFile], tally: Tally) -> UserError:
+    dropped = "; ".join(f"{reason}: {count:,}" for reason, count in tally.dropped.items())
+    return UserError(
+        "there is nothing in it",
+        where=", ".join(file.name for file in files[:3]),
+        found=dropped or "no text, no records (empty files)",
+        expected="at least one example",
+        fix="check that this is the right file",
+    )

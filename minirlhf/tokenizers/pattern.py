@@ -82,7 +82,8 @@ _WHITE_SPACE = "\t\n\v\f\r\u0085\u00a0\u1680\u2028\u2029\u202f\u205f\u3000" + ""
 def portions(pieces: Iterable[str], block_characters: int = BLOCK_CHARACTERS) -> Iterator[str]:
     """ "".join(pieces) in portions of about block_characters, cut only where the patterns cut too.
 
-    So the pre-tokens of the portions are those of the whole text. Holds one portion at a time; a stretch without a
+    So the pre-tokens of the portions are those of the whole text. Every portion shows a visible character, if the text
+    does. Holds one portion at a time; a stretch without a
     safe cut (without letters, digits and spaces, or an endless word) is kept whole, however long it is.
     """
     waiting: list[str] = []
@@ -92,7 +93,7 @@ def portions(pieces: Iterable[str], block_characters: int = BLOCK_CHARACTERS) ->
         length += len(piece)
         if length >= due:
             text = "".join(waiting)
-            cut = _SAFE_CUT.search(text)
+            cut = _SAFE_CUT.search(text, endpos=len(text.rstrip()))
             if cut:
                 yield text[: cut.start()]
                 text = text[cut.start() :]
