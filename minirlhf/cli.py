@@ -117,9 +117,11 @@ def dispatch(name: str, arguments: Sequence[str]) -> int:
 
 def run_settings(function: Any, settings: Any, name: str, arguments: Sequence[str]) -> int:
     """Calls the command's function and translates how it ended into an exit code."""
+    from minirlhf.models.speed import keep_freed_memory
     from minirlhf.objectives.guards import NonFiniteError
     from minirlhf.runs import Interrupted
 
+    keep_freed_memory()
     try:
         function(settings)
     except Interrupted as stopped:

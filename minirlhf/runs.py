@@ -11,7 +11,6 @@ trainer for the remaining steps; since all randomness is a function of (seed, st
 """
 
 import platform
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,8 +24,9 @@ from torch import Tensor
 from minirlhf import __version__
 from minirlhf.errors import UserError
 from minirlhf.models.checkpoint import checkpoint_exists, load_training_state
+from minirlhf.models.speed import AttendName, find_attend
 from minirlhf.records import Report
-from minirlhf.run_files import TEMPORARY_SUFFIX, append_row, cut_rows, flat, plain, read_json, write_json
+from minirlhf.run_files import TEMPORARY_SUFFIX, append_row, cut_rows, flat, git_commit, plain, read_json, write_json
 from minirlhf.run_progress import progress_display, stop_requests
 from minirlhf.trainers.checks import check_settings
 
@@ -43,6 +43,8 @@ class RunOptions:
     eval_every: int | None = None  # steps between evaluations and probe samples; None: about twenty times a run
     save_every_seconds: float = 20.0  # time between checkpoints; 0 saves after every step
     log_every: int | None = None  # steps between lines when there is no progress bar; None: about forty lines a run
+    attend: AttendName = "lean"  # attention by its definition (eager), in fewer passes, or by a GPU kernel (fused)
+    compile: bool = False  # compile the transformer blocks: slow first steps, then faster ones
     quiet: bool = False  # no progress bar, a line every --log-every steps
 
     def __post_init__(self) -> None:
@@ -92,16 +94,14 @@ def check_folder(options: RunOptions) -> bool:
 
     Callers ask before the slow work of reading data, and open_run asks again.
     """
+    find_attend(options.attend)
     folder = options.out
     if options.resume and options.overwrite:
         raise UserError("--resume and --overwrite contradict each other", fix="give one of them")
     if folder.exists() and not folder.is_dir():
         raise UserError("the run folder is a file", where=str(folder), fix="choose another --out")
-    names = (
-        {path.name for path in folder.iterdir() if not path.name.endswith(TEMPORARY_SUFFIX)}
-        if folder.exists()
-        else set()
-    )
+    inside = folder.iterdir() if folder.exists() else ()
+    names = {path.name for path in inside if not path.name.endswith(TEMPORARY_SUFFIX)}
     if not names:
         return False
     if not is_run_folder(folder):
@@ -148,7 +148,7 @@ def open_run(options: RunOptions, device: torch.device, command: str, settings: 
     options.out.mkdir(parents=True, exist_ok=True)
     versions = {"python": platform.python_version(), "torch": torch.__version__}
     described = {"minirlhf": __version__, "command": command, "argv": sys.argv[1:], "seed": options.seed}
-    described |= {"device": str(device), "versions": versions, "git_commit": _git_commit(), "settings": settings}
+    described |= {"device": str(device), "versions": versions, "git_commit": git_commit(), "settings": settings}
     write_json(options.out / "config.json", described)
     return Run(options, device)
 
@@ -246,15 +246,3 @@ def _check_same(folder: Path, command: str, config: Mapping[str, Any], settings:
             found="; ".join(f"{name} was {before.get(name)}, is now {now.get(name)}" for name in differing),
             fix="repeat the settings it was started with (argv in its config.json), or choose another --out",
         )
-
-
-def _git_commit() -> str | None:
-    """The commit of the checkout this package runs from, if it is one."""
-    here = Path(__file__).resolve().parent
-    if not (here.parent / ".git").exists():
-        return None
-    try:
-        command = ["git", "-C", str(here), "rev-parse", "HEAD"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None

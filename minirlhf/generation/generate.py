@@ -12,6 +12,7 @@ from torch import Tensor
 from minirlhf.errors import UserError
 from minirlhf.generation.sampling import SamplingConfig, sample_tokens
 from minirlhf.models.gpt import GPT
+from minirlhf.models.speed import uncompiled
 from minirlhf.records import Generation, PromptBatch
 
 
@@ -138,10 +139,11 @@ def check_room(model: GPT, prompt_tokens: int, new_tokens: int) -> None:
 
 @contextmanager
 def evaluating(model: GPT) -> Iterator[None]:
-    """Dropout off inside, and as it was afterwards."""
+    """Dropout off and nothing compiled inside, and as it was afterwards."""
     was_training = model.training
     model.eval()
     try:
-        yield
+        with uncompiled(model):
+            yield
     finally:
         model.train(was_training)

@@ -21,6 +21,7 @@ from minirlhf.models.checkpoint_files import (
 )
 from minirlhf.models.gpt import GPT, GPTConfig
 from minirlhf.models.heads import Classifier, RewardModel, ValueModel
+from minirlhf.nn.lean_attention import lean_attend
 from minirlhf.tokenizers.storage import load_tokenizer, save_tokenizer
 from minirlhf.tokenizers.tokenizer import Tokenizer
 
@@ -172,7 +173,7 @@ def fits(value: object, hint: Any) -> bool:
 
 def build(path: Path, described: Mapping[str, Any], config: GPTConfig) -> Model:
     """A model of the kind that config.json names, with fresh weights."""
-    trunk, kind = GPT(config), described["kind"]
+    trunk, kind = GPT(config, attend=lean_attend), described["kind"]
     if kind == KINDS[RewardModel]:
         return RewardModel(trunk)
     if kind == KINDS[ValueModel]:

@@ -187,8 +187,12 @@ class GPT(nn.Module):
 
     def logits(self, x: Tensor) -> Tensor:
         """How well each token of the vocabulary would come next after x, [... D] -> [... V]."""
-        weight = self.token_embedding.weight if self.unembedding is None else self.unembedding.weight
-        return F.linear(x, weight)
+        return F.linear(x, self.unembedding_weight)
+
+    @property
+    def unembedding_weight(self) -> Tensor:
+        """The matrix [V D] whose rows say what each token looks like from the end of the residual stream."""
+        return self.token_embedding.weight if self.unembedding is None else self.unembedding.weight
 
     def empty_cache(self, batch: int, capacity: int | None = None) -> KVCache:
         """A cache for `batch` rows with room for `capacity` tokens, padding included (the context when not given)."""

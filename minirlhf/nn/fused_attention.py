@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from minirlhf.errors import UserError
+from minirlhf.nn.attention import eager_attend
 
 SMALLEST_TILE = 16  # what a tensor core multiplies at once
 WIDEST_HEAD = 128
@@ -29,6 +30,11 @@ def kernels() -> ModuleType:
             fix="pip install 'minirlhf[fused]', or leave attend at its default, the definition",
         ) from None
     return fused_kernel
+
+
+def interpreted() -> bool:
+    """Do Triton's kernels run in its interpreter, on the CPU?"""
+    return os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def fused_attention(
@@ -49,13 +55,24 @@ def fused_attention(
     if lengths.shape != q.shape[:1] or lengths.dtype not in (torch.int32, torch.int64):
         raise ValueError(f"lengths must be int [{q.shape[0]}], got {lengths.dtype} {tuple(lengths.shape)}")
     kernels()
-    if q.device.type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
+    if q.device.type == "cpu" and not interpreted():
         raise UserError(
             "fused attention runs on a GPU",
             found="tensors on the CPU",
             fix="leave attend at its default; to try the kernel, slowly, start Python with TRITON_INTERPRET=1",
         )
     return attention_op(q, k, v, lengths.to(torch.int32).clamp(0, k.shape[2]), offset, causal)[0]
+
+
+def fused_attend(q: Tensor, k: Tensor, v: Tensor, visible: Tensor) -> Tensor:
+    """Fused attention in the place of `eager_attend` in a causal model: visible bool [T S] or [B 1 T S].
+
+    The kernel knows the diagonal, but not where padding lies: a batch with a padding mask, [B 1 T S], goes the
+    definition's way. Raises as `fused_attention`.
+    """
+    if visible.ndim == 4:
+        return eager_attend(q, k, v, visible)
+    return fused_attention(q, k, v, offset=k.shape[2] - q.shape[2])
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor) -> None:
@@ -76,7 +93,7 @@ def _check(q: Tensor, k: Tensor, v: Tensor) -> None:
 def _tiles(width: int) -> dict[str, int]:
     """How a kernel is cut to size; the width is rounded up to a power of two, and what is beyond it is masked."""
     wide = max(SMALLEST_TILE, 1 << (width - 1).bit_length())
-    if os.environ.get("TRITON_INTERPRET") == "1":  # small ones, so that short tests still have edges
+    if interpreted():  # small ones, so that short tests still have edges
         return {"BLOCK_Q": SMALLEST_TILE, "BLOCK_K": SMALLEST_TILE, "WIDTH": wide, "UPCAST": True}
     return {"BLOCK_Q": 128 if wide <= 64 else 64, "BLOCK_K": 64, "WIDTH": wide, "UPCAST": False}
 

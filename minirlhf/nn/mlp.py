@@ -1,7 +1,11 @@
 """Three ways for a token to think by itself, [... D] -> [... D] through `hidden` numbers."""
 
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 class GeluMLP(nn.Module):
@@ -13,7 +17,7 @@ class GeluMLP(nn.Module):
         self.to_out = nn.Linear(hidden, width, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.to_out(F.gelu(self.to_hidden(x), approximate="tanh"))
+        return self.to_out(gelu(self.to_hidden(x)))
 
 
 class SquaredReluMLP(nn.Module):
@@ -39,3 +43,39 @@ class SwiGLU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.to_gate_and_up(x).chunk(2, dim=-1)
         return self.to_out(F.silu(gate) * up)
+
+
+def gelu(x: Tensor) -> Tensor:
+    """GPT-2's gelu, x · (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2, any shape, written x · sigmoid(2 √(2/π) (...)).
+
+    (1 + tanh(u)) / 2 = sigmoid(2u): the same curve, and an exponential costs a third of a hyperbolic tangent. The slope
+    is reckoned on the way, where the sigmoid is at hand, so that the gradient is one product.
+    """
+    return Gelu.apply(x) if torch.is_grad_enabled() else gelu_and_sigmoid(x)[0]
+
+
+ROOT = 2 * (2 / torch.pi) ** 0.5
+CUBIC = 0.044715 * ROOT
+
+
+def gelu_and_sigmoid(x: Tensor) -> tuple[Tensor, Tensor]:
+    """x · sigmoid(u) and sigmoid(u), with u = ROOT · x + CUBIC · x³."""
+    sigmoid = x.square().mul_(CUBIC).add_(ROOT).mul_(x).sigmoid_()
+    return x * sigmoid, sigmoid
+
+
+class Gelu(torch.autograd.Function):
+    """gelu, with its slope: sigmoid + x · sigmoid · (1 - sigmoid) · (ROOT + 3 CUBIC x²)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        y, sigmoid = gelu_and_sigmoid(x)
+        bend = x.square().mul_(3 * CUBIC).add_(ROOT).mul_(y)
+        ctx.save_for_backward(bend.mul_(1 - sigmoid).add_(sigmoid))
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> Tensor:
+        (slope,) = ctx.saved_tensors
+        return dy * slope

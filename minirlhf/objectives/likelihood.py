@@ -7,10 +7,21 @@ module that shifts targets, divides by a temperature or takes a log-softmax.
 Letters: B batch, T tokens, P prompt tokens, R response tokens, V vocabulary.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+class LanguageModel(Protocol):
+    """What a decoder offers: what it makes of the tokens, [B T D], and the matrix [V D] that reads logits off it."""
+
+    @property
+    def unembedding_weight(self) -> Tensor: ...
+
+    def hidden(self, ids: Tensor, /) -> tuple[Tensor, Any]: ...
 
 
 def log_probs_of(logits: Tensor, temperature: float = 1.0) -> Tensor:
@@ -104,3 +115,63 @@ def response_log_probs(
         raise ValueError(f"response_tokens must lie in [1, {ids.shape[1] - 1}], got {response_tokens}")
     logits = model_forward(ids[:, :-1], attention_mask[:, :-1], last=response_tokens)  # [B R V]
     return token_log_probs_and_entropy(logits, ids[:, -response_tokens:], temperature)
+
+
+def chunked_cross_entropy(
+    x: Tensor, weight: Tensor, targets: Tensor, temperature: float = 1.0, chunk: int | None = None
+) -> Tensor:
+    """The summed surprise of targets under logits = x weightᵀ, without ever holding all the logits.
+
+    A chunk of rows at a time: its logits, its loss and its part of the gradient are made while they are at hand, and
+    the logits forgotten. Memory does not grow with N · V, and the gradient costs no second pass. Once differentiable.
+    Shapes: x float [N D], weight float [V D], targets int64 [N]; returns a scalar, in float32 or better.
+    Units:  nats, summed over the N targets; 0 when there are none.
+    Grad:   of the logits (softmax - onehot(target)) / temperature.
+    """
+    rows = chunk or max(1, CHUNK_NUMBERS // weight.shape[0])
+    if not torch.is_grad_enabled():
+        parts = [token_log_probs(part @ weight.T, ids, temperature).sum() for part, ids in _chunks(rows, x, targets)]
+        return -torch.stack(parts).sum() if parts else x.new_zeros(())
+    return _ChunkedCrossEntropy.apply(x, weight, targets, temperature, rows)
+
+
+CHUNK_NUMBERS = 1 << 20  # logits at a time: 4 MB of float32
+
+
+def _chunks(rows: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    return zip(*(tensor.split(rows) for tensor in tensors), strict=True) if len(tensors[0]) else iter(())
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """chunked_cross_entropy with both gradients reckoned on the way forward, ready to be scaled."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, temperature: float, rows: int) -> Tensor:
+        total = torch.zeros((), dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
+        dx, dweight = torch.empty_like(x), torch.zeros_like(weight)
+        for part, ids, dpart in _chunks(rows, x, targets, dx):
+            log_probs = log_probs_of(part @ weight.T, temperature)  # [n V]
+            total -= _of_targets(log_probs, ids).sum()
+            dlogits = log_probs.exp_()
+            dlogits.scatter_add_(1, ids[:, None], -torch.ones_like(dlogits[:, :1])).div_(temperature)
+            dlogits = dlogits.to(x.dtype)
+            torch.mm(dlogits, weight, out=dpart)
+            dweight.addmm_(dlogits.T, part)
+        ctx.save_for_backward(dx, dweight)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dtotal: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        dx, dweight = ctx.saved_tensors
+        return dx * dtotal, dweight * dtotal, None, None, None
+
+
+def sequence_cross_entropy(model: LanguageModel, ids: Tensor, loss_mask: Tensor) -> Tensor:
+    """The summed surprise of the counted tokens of a batch of sequences; logits are made for those tokens only.
+
+    The same number, and the same gradient, as cross_entropy_sum of sequence_log_probs.
+    Shapes: ids int64 [B T+1], loss_mask bool [B T]: entry t says whether ids[:, t+1] counts; returns a scalar, nats.
+    """
+    x, _ = model.hidden(ids[:, :-1])  # [B T D]
+    return chunked_cross_entropy(x[loss_mask], model.unembedding_weight, ids[:, 1:][loss_mask])

@@ -35,9 +35,10 @@ def collect(
 ) -> Rollout:
     """Let the policy answer, cut each answer at its first end token, score it, and note every log-prob and value.
 
-    The log-probs of policy and reference come from the same function at the sampling temperature; the update calls
-    that function again, so its first ratio is 1. Without a value model the values are 0. Every network must be in
-    eval() mode: dropout would make two passes over one answer disagree.
+    The policy's log-probs are those its tokens were drawn with, the reference's come from response_log_probs at the
+    same temperature; the update calls that function for the policy, so its first ratio is 1 up to rounding.
+    Without a value model the values are 0. Every network must be in eval() mode: dropout would make two passes over
+    one answer disagree.
     The scorer sees the cut answer. See `penalise_missing_end` for answers that never end. In a world of several
     processes each answers its share of the prompts, and all are given the whole rollout.
     Raises UserError for sampling that is not plain sampling at a temperature, NonFiniteError naming the first weight
@@ -64,7 +65,7 @@ def collect(
         return for_responses(evaluate, *sequence, micro_batch_size)
 
     sequence = (generation.ids, generation.attention_mask, generation.response_mask)
-    old_log_probs = log_probs_of(policy)  # [B R] nats
+    old_log_probs = generation.log_probs  # [B R] nats, noted while sampling
     ref_log_probs = log_probs_of(reference)
     values = torch.zeros_like(old_log_probs) if value_model is None else values_of(value_model)
     scores = scorer(generation, prompts.texts, responses).detach().to(old_log_probs)  # [B]

@@ -16,8 +16,9 @@ from minirlhf.evaluation.report import write_run_report
 from minirlhf.models.checkpoint import TRAINING_TENSORS, load_model, save_checkpoint
 from minirlhf.models.device import pick_device
 from minirlhf.models.gpt import GPT
+from minirlhf.models.speed import compile_blocks, find_attend, set_attend
 from minirlhf.records import PreferenceBatch, TokenBatch
-from minirlhf.runs import Run, move_aside
+from minirlhf.runs import Run, RunOptions, move_aside
 from minirlhf.tokenizers.tokenizer import Tokenizer
 from minirlhf.trainers.optim import AdamW
 
@@ -82,8 +83,9 @@ def load_gpt(folder: Path, device: torch.device) -> tuple[GPT, Tokenizer]:
 
 
 def restore_model(run: Run, fresh: Model) -> Model:
-    """The model of the run's checkpoint when there is one, else the fresh one."""
+    """The model of the run's checkpoint when there is one, else the fresh one; it computes as the run's options say."""
     if not run.has_checkpoint:
+        speed_up(run.options, fresh)
         return fresh
     loaded, _ = load_model(run.checkpoint)
     if not isinstance(loaded, type(fresh)):
@@ -93,7 +95,16 @@ def restore_model(run: Run, fresh: Model) -> Model:
             found=type(loaded).__name__,
             expected=type(fresh).__name__,
         )
+    speed_up(run.options, loaded)
     return loaded.to(run.device)
+
+
+def speed_up(options: RunOptions, *models: nn.Module) -> None:
+    """The way to attend, and compilation, as --attend and --compile ask. Raises UserError if one is not to be had."""
+    for model in models:
+        set_attend(model, find_attend(options.attend))
+        if options.compile:
+            compile_blocks(model)
 
 
 def check_free(out: Path, overwrite: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from minirlhf.objectives.grpo import group_advantages
 from minirlhf.objectives.rloo import rloo_advantages
 from minirlhf.runs import RunOptions, check_folder, drive, open_run
-from minirlhf.stages.common import finish, restore_model, restore_optimizer, save_training
+from minirlhf.stages.common import finish, restore_model, restore_optimizer, save_training, speed_up
 from minirlhf.stages.policy import SHOW, PolicyOptions, prepare
 from minirlhf.trainers.grpo import Advantages, GRPOConfig, train_grpo
 from minirlhf.trainers.optim import AdamW
@@ -36,6 +36,7 @@ def run_grpo(stage: GRPOStage) -> Path:
     setup = prepare(stage.run, stage.policy, config.sampling, config.prompts)
     run = open_run(stage.run, setup.device, "grpo", setup.settings | {"stage": stage})
     policy = restore_model(run, setup.policy)
+    speed_up(stage.run, setup.reference)
     optimizer = AdamW(policy.named_parameters(), config.optim)
     restore_optimizer(run, optimizer)
 

@@ -13,6 +13,7 @@ from minirlhf.errors import UserError
 from minirlhf.evaluation.held_out import evaluate_held_out
 from minirlhf.generation.sampling import SamplingConfig
 from minirlhf.models.gpt import GPT, GPTConfig
+from minirlhf.nn.lean_attention import lean_attend
 from minirlhf.records import Document, PromptBatch, TokenBatch
 from minirlhf.runs import RunOptions, check_folder, drive, open_run
 from minirlhf.seeding import torch_generator
@@ -122,7 +123,7 @@ def _model(stage: PretrainStage, documents: Sequence[Document], device: torch.de
         return load_gpt(stage.model, device)
     tokenizer = _tokenizer(stage, documents)
     config = replace(stage.gpt, vocab_size=tokenizer.vocab_size)
-    return GPT(config, torch_generator(stage.run.seed, "init")).to(device), tokenizer
+    return GPT(config, torch_generator(stage.run.seed, "init"), lean_attend).to(device), tokenizer
 
 
 def _tokenizer(stage: PretrainStage, documents: Sequence[Document]) -> Tokenizer:

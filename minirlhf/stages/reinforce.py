@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from minirlhf.runs import RunOptions, check_folder, drive, open_run
-from minirlhf.stages.common import finish, restore_model, restore_optimizer, save_training
+from minirlhf.stages.common import finish, restore_model, restore_optimizer, save_training, speed_up
 from minirlhf.stages.policy import SHOW, PolicyOptions, prepare
 from minirlhf.trainers.optim import AdamW
 from minirlhf.trainers.reinforce import ReinforceConfig, train_reinforce
@@ -27,6 +27,7 @@ def run_reinforce(stage: ReinforceStage) -> Path:
     setup = prepare(stage.run, stage.policy, config.sampling, config.batch_size)
     run = open_run(stage.run, setup.device, "reinforce", setup.settings | {"stage": stage})
     policy = restore_model(run, setup.policy)
+    speed_up(stage.run, setup.reference)
     optimizer = AdamW(policy.named_parameters(), config.optim)
     restore_optimizer(run, optimizer)
 

@@ -14,8 +14,7 @@ import torch
 
 from minirlhf.distributed import ALONE, World, sum_gradients, total
 from minirlhf.models.gpt import GPT
-from minirlhf.objectives.cross_entropy import cross_entropy_sum
-from minirlhf.objectives.likelihood import sequence_log_probs
+from minirlhf.objectives.likelihood import sequence_cross_entropy
 from minirlhf.records import Report, TokenBatch
 from minirlhf.seeding import derive_seed
 from minirlhf.trainers.checks import check_settings
@@ -82,9 +81,7 @@ def likelihood_step(
     loss = 0.0
     optimizer.zero_grad()
     for batch in micro_batches:
-        log_probs = sequence_log_probs(model, batch.ids)  # [B T] nats
-        loss_sum, _ = cross_entropy_sum(log_probs, batch.loss_mask)
-        share = loss_sum / max(tokens, 1)
+        share = sequence_cross_entropy(model, batch.ids, batch.loss_mask) / max(tokens, 1)
         share.backward()
         loss += share.item()
     sum_gradients(world, model.parameters())

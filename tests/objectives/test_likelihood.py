@@ -8,9 +8,12 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from minirlhf.models.gpt import GPT, GPTConfig
 from minirlhf.objectives.likelihood import (
+    chunked_cross_entropy,
     log_probs_of,
     response_log_probs,
+    sequence_cross_entropy,
     sequence_log_probs,
     token_log_probs,
     token_log_probs_and_entropy,
@@ -174,3 +177,43 @@ def test_what_does_not_fit_is_refused():
             response_log_probs(causal_toy, targets, torch.ones(2, 3, dtype=torch.bool), response_tokens)
     with pytest.raises(ValueError, match="attention_mask"):
         response_log_probs(causal_toy, targets, torch.ones(2, 2, dtype=torch.bool), 1)
+
+
+@st.composite
+def chunked_cases(draw):
+    """x [N D], weight [V D], targets [N] in float64, a temperature and a size of chunk; also without any target."""
+    rows, width, vocabulary = draw(st.integers(0, 9)), draw(st.integers(1, 4)), draw(st.integers(1, 6))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+    x = torch.randn(rows, width, generator=generator, dtype=torch.float64)
+    weight = torch.randn(vocabulary, width, generator=generator, dtype=torch.float64)
+    targets = torch.randint(vocabulary, (rows,), generator=generator)
+    return x, weight, targets, draw(st.sampled_from([0.5, 1.0, 2.0])), draw(st.integers(1, 10))
+
+
+@given(chunked_cases())
+def test_cross_entropy_by_chunks_equals_all_logits_at_once(case):
+    x, weight, targets, temperature, chunk = case
+    mine, theirs = ([a.clone().requires_grad_() for a in (x, weight)] for _ in range(2))
+    total = chunked_cross_entropy(*mine, targets, temperature, chunk)
+    wanted = -token_log_probs(theirs[0] @ theirs[1].T, targets, temperature).sum()
+    (3 * total).backward()
+    (3 * wanted).backward()
+    torch.testing.assert_close(total, wanted, rtol=1e-12, atol=1e-12)
+    for one, other in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-11, atol=1e-12)
+    with torch.no_grad():
+        torch.testing.assert_close(chunked_cross_entropy(x, weight, targets, temperature, chunk), total)
+
+
+def test_a_sequence_counts_where_its_mask_says_so():
+    """The loss of a model, and the gradient of all its weights, by the waist and by chunks of the counted tokens."""
+    model = GPT(GPTConfig(vocab_size=7, context=6, layers=1, heads=2, width=4)).double()
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(7, (3, 6), generator=generator)
+    mask = torch.rand(3, 5, generator=generator) < 0.5
+    waist = -(sequence_log_probs(model, ids) * mask).sum()
+    wanted = torch.autograd.grad(waist, list(model.parameters()))
+    total = sequence_cross_entropy(model, ids, mask)
+    torch.testing.assert_close(total, waist, rtol=1e-12, atol=1e-12)
+    for one, other in zip(torch.autograd.grad(total, list(model.parameters())), wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)

@@ -1,5 +1,6 @@
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -50,10 +51,11 @@ def assert_same(one, other):
         assert all(torch.equal(left[name], right[name]) for name in left)
 
 
-def test_fifty_steps_equal_torch_with_a_changing_learning_rate():
+@pytest.mark.parametrize("fused", [False, True])
+def test_fifty_steps_equal_torch_with_a_changing_learning_rate(fused):
     """One parameter gets its gradient only now and then, so that each must count its own steps."""
     model, twin = Small(), Small()
-    ours = AdamW(model.named_parameters(), CONFIG)
+    ours = AdamW(model.named_parameters(), replace(CONFIG, fused=fused))
     decayed = [p for p in twin.parameters() if p.ndim >= 2]
     plain = [p for p in twin.parameters() if p.ndim < 2]
     theirs = torch.optim.AdamW(
@@ -79,11 +81,12 @@ def test_fifty_steps_equal_torch_with_a_changing_learning_rate():
     assert torch.equal(model.frozen, start.frozen) and torch.equal(model.unused, start.unused)
 
 
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("shape", [(3, 2), (4,)])
-def test_steps_equal_the_definition(shape, dtype):
+def test_steps_equal_the_definition(shape, dtype, fused):
     parameter = nn.Parameter(torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(dtype))
-    optimizer = AdamW([("weight", parameter)], CONFIG)
+    optimizer = AdamW([("weight", parameter)], replace(CONFIG, fused=fused))
     weight, first, second = parameter.detach().double().numpy().copy(), np.zeros(shape), np.zeros(shape)
     for step in range(1, 11):
         gradient = torch.randn(shape, generator=torch.Generator().manual_seed(step)).to(dtype)

@@ -4,7 +4,7 @@ import torch
 from torch.func import functional_call
 
 from minirlhf.nn.attention import eager_attend, per_group
-from minirlhf.nn.mlp import GeluMLP, SquaredReluMLP, SwiGLU
+from minirlhf.nn.mlp import GeluMLP, SquaredReluMLP, SwiGLU, gelu
 from minirlhf.nn.norm import LayerNorm, Rescale, RMSNorm, Standardise
 from minirlhf.nn.rope import rotate, rotation_table
 from minirlhf.objectives.likelihood import log_probs_of
@@ -175,7 +175,7 @@ LAYERS: tuple[Idea, ...] = (
         drawn(elementwise),
         mlp.gelu,
         lambda x, dout: (mlp.gelu_grad(x, dout),),
-        lambda x: F.gelu(x, approximate="tanh"),
+        gelu,
         (0,),
     ),
     weighed(

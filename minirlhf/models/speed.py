@@ -1,0 +1,83 @@
+"""How a model computes, which changes no result but for rounding: the way to attend, and compilation."""
+
+import ctypes
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from torch import nn
+
+from minirlhf.errors import UserError
+from minirlhf.models.gpt import Block
+from minirlhf.nn.attention import Attend, CausalSelfAttention, eager_attend
+from minirlhf.nn.lean_attention import lean_attend
+
+AttendName = Literal["lean", "eager", "fused"]
+
+
+def find_attend(name: AttendName) -> Attend:
+    """The function of this name: "eager" is the definition, "lean" the same in fewer passes, "fused" a Triton kernel.
+
+    Raises UserError for "fused" where Triton is not installed or has nothing to run on.
+    """
+    if name == "fused":
+        from minirlhf.nn.fused_attention import fused_attend, interpreted, kernels
+
+        kernels()  # complains here, not in the middle of the first step
+        if not torch.cuda.is_available() and not interpreted():
+            raise UserError(
+                "fused attention runs on a GPU",
+                found="no CUDA device",
+                fix="--attend lean; or, to try the kernel slowly on a CPU, start Python with TRITON_INTERPRET=1",
+            )
+        return fused_attend
+    return {"eager": eager_attend, "lean": lean_attend}[name]
+
+
+def set_attend(model: nn.Module, attend: Attend) -> None:
+    """Every attention layer of the model computes in this way from now on."""
+    for module in model.modules():
+        if isinstance(module, CausalSelfAttention):
+            module.attend = attend
+
+
+def compile_blocks(model: nn.Module) -> None:
+    """Each transformer block becomes compiled code, made when it is first used; all blocks share it.
+
+    A block is most of a model and the same in every layer, so it compiles in seconds. A second shape of batch compiles
+    once more, for all shapes: lengths that vary cost nothing further. The definition of attention is compiled with it,
+    since a compiler fuses it better than lean_attention's loop.
+    """
+    for module in model.modules():
+        if isinstance(module, CausalSelfAttention) and module.attend is lean_attend:
+            module.attend = eager_attend
+        if isinstance(module, Block):
+            module.compile()
+
+
+@contextmanager
+def uncompiled(model: nn.Module) -> Iterator[None]:
+    """Compiled blocks run as they are written inside: decoding changes its shapes with every token."""
+    if not any(getattr(module, "_compiled_call_impl", None) for module in model.modules()):
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
+def keep_freed_memory() -> bool:
+    """Ask the C library to keep what is freed for the next tensor; True if it could be asked (glibc only).
+
+    Left alone, glibc hands large tensors back to the system at once, and the next step gets every page of them anew,
+    filled with zeros: a tenth of a step of a middling model on a CPU.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+    return bool(mallopt(mmap_threshold, 1 << 30)) and bool(mallopt(trim_threshold, (1 << 31) - 1))
