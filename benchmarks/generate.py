@@ -53,9 +53,11 @@ def model_of(size: Setting, scale: float = 1.0):
     """Our GPT with random weights."""
     import torch
 
+    from benchmarks.ours import as_the_command
     from minirlhf.models.gpt import GPT, GPTConfig
 
     model = GPT(GPTConfig(size.vocabulary, size.context, size.layers, size.heads, width=size.width)).eval()
+    as_the_command(model)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() == 2:

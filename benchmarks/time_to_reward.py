@@ -105,6 +105,7 @@ def seconds_to(level: float, points: list[tuple[float, float]]) -> float:
 
 def minirlhf_ppo(road: str, seed: int, quick: bool) -> Measurement:
     """The loop behind `minirlhf ppo` with the quickstart's settings."""
+    from benchmarks.ours import as_the_command
     from minirlhf.models.heads import ValueModel
     from minirlhf.runs import RunOptions
     from minirlhf.stages.policy import PolicyOptions, prepare
@@ -116,6 +117,7 @@ def minirlhf_ppo(road: str, seed: int, quick: bool) -> Measurement:
     setup = prepare(RunOptions(Path("unused"), seed, "cpu"), options, config.sampling, config.batch_size)
     assert setup.reward_model is not None
     value_model = ValueModel.from_trunk(setup.reward_model.trunk)
+    as_the_command(setup.policy, setup.reference, setup.reward_model, value_model)
     optimizer = AdamW(actor_critic(setup.policy, value_model).named_parameters(), config.optim)
     kept: list[tuple[float, list[str], list[str]]] = []
 

@@ -1,6 +1,6 @@
 """A training step: forward, backward, clipping to norm 1, AdamW; ours, transformers, and the matrix products alone.
 
-    python -m benchmarks.train [--quick] [--only a|b|growth] [--compile]
+    python -m benchmarks.train [--quick] [--only a b growth] [--eager]
 
 Ours is `trainers.pretrain.train_pretrain`, the loop behind `minirlhf pretrain`. The peer is the shortest loop around
 GPT2LMHeadModel (sdpa) with torch's AdamW. Random ids, dropout 0, float32. The configurations:
@@ -11,8 +11,9 @@ GPT2LMHeadModel (sdpa) with torch's AdamW. Random ids, dropout 0, float32. The c
 
 import time
 from dataclasses import asdict, dataclass, replace
-from typing import Any, get_args
+from typing import Any
 
+from benchmarks.ours import as_the_command
 from benchmarks.products import Shape, flops, pass_products, prepare
 from benchmarks.suite import (
     Bar,
@@ -50,6 +51,7 @@ class Setting:
 
 A = Setting()
 B = Setting(6, 6, 384, 256, 8, 4096)
+BOUND = "bound: matrix products"
 BATCHES = 8  # different batches of random ids, in turn
 
 
@@ -76,7 +78,7 @@ def measured(step: Any, setting: Setting, seconds: float, held: float) -> Measur
 # Workers
 
 
-def minirlhf_step(setting: dict[str, int], seconds: float, mlp: str = "gelu", **training: Any) -> Measurement:
+def minirlhf_step(setting: dict[str, int], seconds: float, mlp: str = "gelu", compiled: bool = False) -> Measurement:
     """Our GPT in our training loop."""
     import torch
 
@@ -87,8 +89,9 @@ def minirlhf_step(setting: dict[str, int], seconds: float, mlp: str = "gelu", **
 
     held, size = rss_mib(), Setting(**setting)
     model = GPT(GPTConfig(size.vocabulary, size.tokens, size.layers, size.heads, width=size.width, mlp=mlp))
+    as_the_command(model, compiled=compiled)
     optim = OptimConfig(learning_rate=1e-3, betas=(0.9, 0.99), weight_decay=0.1, max_grad_norm=1.0)
-    config = PretrainConfig(steps=10**9, batch_size=size.batch, optim=optim, **training)
+    config = PretrainConfig(steps=10**9, batch_size=size.batch, optim=optim)
     counts = torch.ones(size.batch, size.tokens, dtype=torch.bool)
     batches = [[TokenBatch(ids, counts)] for ids in random_ids(size, 1)]
     optimizer = AdamW(model.named_parameters(), optim)
@@ -102,7 +105,7 @@ def minirlhf_step(setting: dict[str, int], seconds: float, mlp: str = "gelu", **
 
 
 def transformers_step(
-    setting: dict[str, int], seconds: float, fused: bool = False, compile: bool = False
+    setting: dict[str, int], seconds: float, fused: bool = False, compiled: bool = False
 ) -> Measurement:
     """GPT2LMHeadModel in the shortest loop."""
     import torch
@@ -117,7 +120,7 @@ def transformers_step(
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=0.1, **({"fused": True} if fused else {})
     )
-    forward = torch.compile(model) if compile else model
+    forward = torch.compile(model) if compiled else model
     batches, count = random_ids(size, 0), 0
 
     def step() -> int:
@@ -152,31 +155,29 @@ def bound_step(setting: dict[str, int], seconds: float) -> Measurement:
 # The benchmark
 
 
-def jobs_of(setting: Setting, seconds: float, compile: bool) -> dict[str, Job]:
+def jobs_of(setting: Setting, seconds: float, compiled: bool) -> dict[str, Job]:
     """Everybody who takes part."""
     arguments: dict[str, Any] = {"setting": asdict(setting), "seconds": seconds}
-    jobs = {"minirlhf": Job("train", "minirlhf_step", arguments)}
-    if "relu2" in get_args(GPTConfig.__annotations__["mlp"]):
-        jobs["minirlhf, squared ReLU"] = Job("train", "minirlhf_step", arguments | {"mlp": "relu2"})
-    jobs["transformers"] = Job("train", "transformers_step", arguments)
-    jobs["transformers, fused AdamW"] = Job("train", "transformers_step", arguments | {"fused": True})
-    if compile:
-        jobs["minirlhf, compiled"] = Job("train", "minirlhf_step", arguments | {"compile": True})
-        jobs["transformers, compiled"] = Job("train", "transformers_step", arguments | {"fused": True, "compile": True})
-    jobs["bound: matrix products"] = Job("train", "bound_step", arguments)
-    return jobs
+    ours = {"minirlhf": {}, "minirlhf, squared ReLU": {"mlp": "relu2"}}
+    theirs = {"transformers": {}, "transformers, fused AdamW": {"fused": True}}
+    if compiled:
+        ours |= {f"{name}, compiled": {**changes, "compiled": True} for name, changes in ours.items()}
+        theirs |= {"transformers, fused AdamW, compiled": {"fused": True, "compiled": True}}
+    jobs = {name: Job("train", "minirlhf_step", arguments | changes) for name, changes in ours.items()}
+    jobs |= {name: Job("train", "transformers_step", arguments | changes) for name, changes in theirs.items()}
+    return jobs | {BOUND: Job("train", "bound_step", arguments)}
 
 
 def bars_of(table: Table, label: str, times: float, share: float, cheap: float | None) -> list[Bar]:
-    """Against transformers, and as a share of the bound."""
-    bound, unit = "bound: matrix products", "of the matrix-product bound"
-    bars = [
-        Bar(f"{label} times transformers' tokens/s", ratio(table, "minirlhf", "transformers"), ">=", times),
-        Bar(f"{label} share {unit}", ratio(table, "minirlhf", bound), ">=", share),
-    ]
-    if cheap is not None:
-        value = ratio(table, "minirlhf, squared ReLU", bound)
-        bars.append(Bar(f"{label} share {unit}, squared ReLU", value, ">=", cheap))
+    """Against transformers, and as a share of the bound; as it is and compiled, each against the same peer."""
+    bars = []
+    for kind in ("", ", compiled"):
+        ours, peer = ratio(table, f"minirlhf{kind}", "transformers"), ratio(table, f"minirlhf{kind}", BOUND)
+        bars.append(Bar(f"({label}) times transformers' tokens/s{kind}", ours, ">=", times))
+        bars.append(Bar(f"({label}) share of the matrix-product bound{kind}", peer, ">=", share))
+        if cheap is not None:
+            value = ratio(table, f"minirlhf, squared ReLU{kind}", BOUND)
+            bars.append(Bar(f"({label}) share of the matrix-product bound, squared ReLU{kind}", value, ">=", cheap))
     return bars
 
 
@@ -198,7 +199,7 @@ def growth(quick: bool) -> list[Growth]:
             jobs = {
                 "minirlhf": Job("train", "minirlhf_step", arguments),
                 "transformers": Job("train", "transformers_step", arguments),
-                "bound: matrix products": Job("train", "bound_step", arguments),
+                BOUND: Job("train", "bound_step", arguments),
             }
             for name, (run,) in interleave(jobs, 1, "step_seconds").items():
                 seconds.setdefault(name, []).append((size, run["step_seconds"]))
@@ -211,7 +212,7 @@ def growth(quick: bool) -> list[Growth]:
 
 def main() -> None:
     parser = options(__doc__, 5, ("a", "b", "growth"))
-    parser.add_argument("--compile", action="store_true", help="also the compiled steps, which take a while to start")
+    parser.add_argument("--eager", action="store_true", help="without the compiled steps, which take a while to start")
     flags = parser.parse_args()
     rounds, tables, bars = 1 if flags.quick else flags.rounds, [], []
     for label, setting, seconds, held in (("a", A, 3.0, (1.5, 0.70, 0.76)), ("b", B, 6.0, (1.2, 0.88, None))):
@@ -220,7 +221,7 @@ def main() -> None:
         sizes = f"{setting.layers} layers of {setting.width}, {setting.batch} × {setting.tokens} tokens"
         title = f"({label}) {sizes}, vocabulary {setting.vocabulary}"
         print(title, flush=True)
-        jobs = jobs_of(setting, 0.5 if flags.quick else seconds, flags.compile)
+        jobs = jobs_of(setting, 0.5 if flags.quick else seconds, not (flags.eager or flags.quick))
         table = Table(title, "tokens_per_second", interleave(jobs, rounds, "tokens_per_second"))
         tables.append(table)
         bars += bars_of(table, f"({label})", *held)

@@ -47,10 +47,13 @@ def network(setting: dict[str, int], seed: int = 0) -> Any:
     """Our GPT in GPT-2's shape."""
     import torch
 
+    from benchmarks.ours import as_the_command
     from minirlhf.models.gpt import GPT, GPTConfig
 
     shape = GPTConfig(VOCABULARY, setting["context"], setting["layers"], setting["heads"], width=setting["width"])
-    return GPT(shape, torch.Generator().manual_seed(seed))
+    model = GPT(shape, torch.Generator().manual_seed(seed))
+    as_the_command(model)
+    return model
 
 
 def optim_config() -> Any:
@@ -189,7 +192,7 @@ def reward(setting: dict[str, int], seconds: float) -> Measurement:
     from minirlhf.trainers.reward import RewardConfig, train_reward
 
     model, count = RewardModel(network(setting)), setting["pairs"]
-    config = RewardConfig(batch_size=count, optim=optim_config())
+    config = RewardConfig(batch_size=count, micro_batch_size=8, optim=optim_config())  # as in the quickstart
     ids = random_ids(2 * count, setting["prompt"] + setting["response"])
     real = torch.ones_like(ids[:count], dtype=torch.bool)
     batches = [
@@ -208,7 +211,7 @@ def sft(setting: dict[str, int], seconds: float) -> Measurement:
     from minirlhf.trainers.sft import SftConfig, train_sft
 
     model, rows, tokens = network(setting), setting["rows"], setting["tokens"]
-    config = SftConfig(batch_size=rows, optim=optim_config())
+    config = SftConfig(batch_size=rows, micro_batch_size=8, optim=optim_config())  # as in the quickstart
     ids, mask = random_ids(rows, tokens + 1), torch.ones(rows, tokens, dtype=torch.bool)
     batches = [TokenBatch(ids[part], mask[part]) for part in parts(rows, config.micro_batch_size)]
     optimizer = AdamW(model.named_parameters(), config.optim)
