@@ -20,7 +20,7 @@ from minirlhf.models.speed import compile_blocks, find_attend, set_attend
 from minirlhf.records import PreferenceBatch, TokenBatch
 from minirlhf.runs import Run, RunOptions, move_aside
 from minirlhf.tokenizers.tokenizer import Tokenizer
-from minirlhf.trainers.optim import AdamW
+from minirlhf.trainers.optim import Optimizer
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -164,7 +164,7 @@ def save_training(
     run: Run,
     model: Any,
     tokenizer: Tokenizer,
-    optimizer: AdamW | None,
+    optimizer: Optimizer | None,
     state: Mapping[str, Any],
     extra: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
@@ -175,7 +175,7 @@ def save_training(
     save_checkpoint(run.checkpoint, model, tokenizer, training_tensors=tensors, training_state=dict(state))
 
 
-def restore_optimizer(run: Run, optimizer: AdamW) -> None:
+def restore_optimizer(run: Run, optimizer: Optimizer) -> None:
     """Gives the optimizer back what save_training kept. Does nothing at the start of a run."""
     tensors = {
         name.removeprefix("optimizer."): value for name, value in run.tensors.items() if name.startswith("optimizer.")

@@ -38,7 +38,7 @@ from minirlhf.stages.probes import PROBES, fitting, probe_rows
 from minirlhf.tokenizers.tokenizer import Tokenizer
 from minirlhf.trainers.checks import check_settings, freeze
 from minirlhf.trainers.dpo import DPOConfig, PairLoss, Pairs, answer_log_probs, train_dpo
-from minirlhf.trainers.optim import AdamW
+from minirlhf.trainers.muon import make_optimizer
 
 HELD_OUT_ROWS = 16  # pairs per forward pass when nothing is learnt
 SHOW = ("loss_nats_per_pair", "accuracy", "pairs_per_second")
@@ -83,7 +83,7 @@ def run_dpo(stage: DPOStage) -> Path:
     settings = {"data": fingerprint(paths, [stage.model]), "gpt": policy.config, "stage": stage}
     run = open_run(stage.run, device, "dpo", settings)
     policy = restore_model(run, policy)
-    optimizer = AdamW(policy.named_parameters(), config.optim)
+    optimizer = make_optimizer(policy.named_parameters(), config.optim)
     restore_optimizer(run, optimizer)
     order_seed = derive_seed(seed, "dpo order")
 

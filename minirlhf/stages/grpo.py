@@ -10,7 +10,7 @@ from minirlhf.runs import RunOptions, check_folder, drive, open_run
 from minirlhf.stages.common import finish, restore_model, restore_optimizer, save_training, speed_up
 from minirlhf.stages.policy import SHOW, PolicyOptions, prepare
 from minirlhf.trainers.grpo import Advantages, GRPOConfig, train_grpo
-from minirlhf.trainers.optim import AdamW
+from minirlhf.trainers.muon import make_optimizer
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def run_grpo(stage: GRPOStage) -> Path:
     run = open_run(stage.run, setup.device, "grpo", setup.settings | {"stage": stage})
     policy = restore_model(run, setup.policy)
     speed_up(stage.run, setup.reference)
-    optimizer = AdamW(policy.named_parameters(), config.optim)
+    optimizer = make_optimizer(policy.named_parameters(), config.optim)
     restore_optimizer(run, optimizer)
 
     def save(state: dict[str, Any]) -> None:

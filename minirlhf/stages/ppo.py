@@ -9,7 +9,7 @@ from minirlhf.models.heads import ValueModel
 from minirlhf.runs import RunOptions, check_folder, drive, open_run
 from minirlhf.stages.common import finish, restore_model, restore_optimizer, save_training, speed_up
 from minirlhf.stages.policy import SHOW, PolicyOptions, names_function, prepare
-from minirlhf.trainers.optim import AdamW
+from minirlhf.trainers.muon import make_optimizer
 from minirlhf.trainers.ppo import PPOConfig, actor_critic, train_ppo
 
 
@@ -42,7 +42,7 @@ def run_ppo(stage: PPOStage) -> Path:
     if kept:
         value_model.load_state_dict(kept)
     speed_up(stage.run, value_model, setup.reference)
-    optimizer = AdamW(actor_critic(policy, value_model).named_parameters(), config.optim)
+    optimizer = make_optimizer(actor_critic(policy, value_model).named_parameters(), config.optim)
     restore_optimizer(run, optimizer)
 
     def save(state: dict[str, Any]) -> None:

@@ -35,7 +35,7 @@ from minirlhf.tokenizers.bpe import train_bpe
 from minirlhf.tokenizers.storage import import_gpt2, load_tokenizer
 from minirlhf.tokenizers.tokenizer import Tokenizer, byte_tokenizer
 from minirlhf.trainers.checks import check_settings
-from minirlhf.trainers.optim import AdamW
+from minirlhf.trainers.muon import make_optimizer
 from minirlhf.trainers.pretrain import PretrainConfig, train_pretrain
 
 
@@ -83,7 +83,7 @@ def run_pretrain(stage: PretrainStage) -> Path:
     settings = {"data": fingerprint(paths, [stage.model] if stage.model else []), "gpt": model.config, "stage": stage}
     run = open_run(stage.run, device, "pretrain", settings)
     model = restore_model(run, model)
-    optimizer = AdamW(model.named_parameters(), config.optim)
+    optimizer = make_optimizer(model.named_parameters(), config.optim)
     restore_optimizer(run, optimizer)
 
     def micro_batches_at(step: int) -> Sequence[TokenBatch]:

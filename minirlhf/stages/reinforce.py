@@ -7,7 +7,7 @@ from typing import Any
 from minirlhf.runs import RunOptions, check_folder, drive, open_run
 from minirlhf.stages.common import finish, restore_model, restore_optimizer, save_training, speed_up
 from minirlhf.stages.policy import SHOW, PolicyOptions, prepare
-from minirlhf.trainers.optim import AdamW
+from minirlhf.trainers.muon import make_optimizer
 from minirlhf.trainers.reinforce import ReinforceConfig, train_reinforce
 
 
@@ -28,7 +28,7 @@ def run_reinforce(stage: ReinforceStage) -> Path:
     run = open_run(stage.run, setup.device, "reinforce", setup.settings | {"stage": stage})
     policy = restore_model(run, setup.policy)
     speed_up(stage.run, setup.reference)
-    optimizer = AdamW(policy.named_parameters(), config.optim)
+    optimizer = make_optimizer(policy.named_parameters(), config.optim)
     restore_optimizer(run, optimizer)
 
     def save(state: dict[str, Any]) -> None:

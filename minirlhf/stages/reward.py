@@ -33,7 +33,7 @@ from minirlhf.stages.common import (
 from minirlhf.stages.pairs import read_pairs, sentence, tokenized
 from minirlhf.stages.probes import answer_length, continuations, device_of, fitting, prompts_to
 from minirlhf.tokenizers.tokenizer import Tokenizer
-from minirlhf.trainers.optim import AdamW
+from minirlhf.trainers.muon import make_optimizer
 from minirlhf.trainers.reward import RewardConfig, train_reward
 
 NORMALISING_ANSWERS = 256  # their mean is known to 1/16 of a standard deviation
@@ -64,7 +64,7 @@ def run_reward(stage: RewardStage) -> Path:
     run = open_run(stage.run, device, "reward", settings)
     fresh = RewardModel.from_trunk(trunk, torch_generator(seed, "reward head")).to(device)
     model = restore_model(run, fresh)
-    optimizer = AdamW(model.named_parameters(), config.optim)
+    optimizer = make_optimizer(model.named_parameters(), config.optim)
     restore_optimizer(run, optimizer)
     order_seed = derive_seed(seed, "reward order")
 

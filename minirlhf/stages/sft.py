@@ -27,7 +27,7 @@ from minirlhf.stages.common import (
     to_device,
 )
 from minirlhf.stages.probes import PROBES, fitting, probe_rows, prompts_of
-from minirlhf.trainers.optim import AdamW
+from minirlhf.trainers.muon import make_optimizer
 from minirlhf.trainers.sft import SftConfig, train_sft
 
 
@@ -60,7 +60,7 @@ def run_sft(stage: SftStage) -> Path:
     settings = {"data": fingerprint(paths, [stage.model]), "gpt": model.config, "stage": stage}
     run = open_run(stage.run, device, "sft", settings)
     model = restore_model(run, model)
-    optimizer = AdamW(model.named_parameters(), config.optim)
+    optimizer = make_optimizer(model.named_parameters(), config.optim)
     restore_optimizer(run, optimizer)
     order_seed = derive_seed(seed, "sft order")
 

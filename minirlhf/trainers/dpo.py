@@ -22,7 +22,7 @@ from minirlhf.objectives.guards import check_finite
 from minirlhf.objectives.likelihood import sequence_log_probs
 from minirlhf.records import Report, TokenBatch
 from minirlhf.trainers.checks import check_settings, freeze
-from minirlhf.trainers.optim import AdamW, OptimConfig, guarded_step, learning_rate_at
+from minirlhf.trainers.optim import OptimConfig, Optimizer, guarded_step, learning_rate_at
 from minirlhf.trainers.pretrain import with_short_warmup
 
 Pairs = tuple[TokenBatch, TokenBatch]
@@ -77,7 +77,7 @@ def train_dpo(
     policy: GPT,
     reference: GPT,
     pairs_at: Callable[[int], Sequence[Pairs]],
-    optimizer: AdamW,
+    optimizer: Optimizer,
     config: DPOConfig,
     steps: int,
     pair_loss: PairLoss = dpo,

@@ -32,7 +32,7 @@ from minirlhf.seeding import torch_generator
 from minirlhf.tokenizers.tokenizer import Tokenizer
 from minirlhf.trainers.checks import check_settings, freeze
 from minirlhf.trainers.minibatches import shuffled_minibatches
-from minirlhf.trainers.optim import AdamW, OptimConfig, guarded_step, learning_rate_at
+from minirlhf.trainers.optim import OptimConfig, Optimizer, guarded_step, learning_rate_at
 
 Advantages = Callable[[Tensor, int], Tensor]
 """(scores [B], group_size) -> advantages [B]; the answers of a group stand next to each other."""
@@ -116,7 +116,7 @@ def train_grpo(
     scorer: Scorer,
     prompts_at: Callable[[int], PromptBatch],
     tokenizer: Tokenizer,
-    optimizer: AdamW,
+    optimizer: Optimizer,
     config: GRPOConfig,
     seed: int,
     advantages_of: Advantages = group_advantages,

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,14 +15,18 @@ from minirlhf.trainers.fused_adamw import fused_adamw
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW, its schedule and its clipping."""
+    """The optimizer, its schedule and its clipping."""
 
     learning_rate: float = 3e-3
     """Peak learning rate, reached after the warm-up."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """muon: the matrices of the blocks step along their momentum made orthogonal; adamw moves all the rest."""
     betas: tuple[float, float] = (0.9, 0.99)
     """Decay of the running means of the gradient and of its square."""
     eps: float = 1e-8
     """Added to the root of the second moment; matters in the first steps, when that is small."""
+    momentum: float = 0.9
+    """Decay of the running mean of the gradient that muon makes orthogonal; adamw has betas."""
     weight_decay: float = 0.1
     """Decoupled decay of matrices; biases and norm gains are never decayed."""
     warmup_steps: int = 100
@@ -39,9 +43,11 @@ class OptimConfig:
     def __post_init__(self) -> None:
         beta1, beta2 = self.betas
         checks = {
+            "optimizer": (self.optimizer in ("adamw", "muon"), "adamw or muon"),
             "learning_rate": (0 <= self.learning_rate < math.inf, "a number >= 0"),
             "betas": (0 <= beta1 < 1 and 0 <= beta2 < 1, "two numbers in [0, 1)"),
             "eps": (self.eps > 0, "a number > 0"),
+            "momentum": (0 <= self.momentum < 1, "a number in [0, 1)"),
             "weight_decay": (self.weight_decay >= 0, "a number >= 0"),
             "warmup_steps": (self.warmup_steps >= 0, "a whole number >= 0"),
             "final_fraction": (0 <= self.final_fraction <= 1, "a number in [0, 1]"),
@@ -73,6 +79,15 @@ def learning_rate_at(step: int, total_steps: int, config: OptimConfig) -> float:
     progress = min(1.0, (step - config.warmup_steps) / (last - config.warmup_steps)) if step < last else 1.0
     remaining = 1 - progress if config.schedule == "linear" else (1 + math.cos(math.pi * progress)) / 2
     return config.learning_rate * (config.final_fraction + (1 - config.final_fraction) * remaining)
+
+
+class Optimizer(Protocol):
+    """What a training step and a checkpoint need of an optimizer."""
+
+    def zero_grad(self) -> None: ...
+    def step(self, learning_rate: float) -> None: ...
+    def state_tensors(self) -> dict[str, Tensor]: ...
+    def load_state_tensors(self, state: dict[str, Tensor]) -> None: ...
 
 
 class AdamW:
@@ -143,22 +158,26 @@ class AdamW:
     @torch.no_grad()
     def load_state_tensors(self, state: dict[str, Tensor]) -> None:
         """The inverse of state_tensors; nothing is changed unless everything fits.  Raises: UserError otherwise."""
-        here = self.state_tensors()
-        for name in sorted(here.keys() | state.keys()):
-            found = f"{tuple(state[name].shape)}" if name in state else "nothing"
-            expected = f"{tuple(here[name].shape)}" if name in here else "nothing"
-            if found != expected:
-                raise UserError(
-                    "the saved optimizer state does not fit this model",
-                    where=f'tensor "{name}"',
-                    found=found,
-                    expected=expected,
-                    fix="resume with the model and settings the run was started with",
-                )
+        check_state(self.state_tensors(), state)
         for i, name in enumerate(self.names):
             self.first[i].copy_(state[f"first.{name}"])
             self.second[i].copy_(state[f"second.{name}"])
         self.steps = [int(count) for count in state["steps"]]
+
+
+def check_state(here: dict[str, Tensor], state: dict[str, Tensor]) -> None:
+    """Raises UserError unless a saved state has the tensors of this one, each of its shape."""
+    for name in sorted(here.keys() | state.keys()):
+        found = f"{tuple(state[name].shape)}" if name in state else "nothing"
+        expected = f"{tuple(here[name].shape)}" if name in here else "nothing"
+        if found != expected:
+            raise UserError(
+                "the saved optimizer state does not fit this model",
+                where=f'tensor "{name}"',
+                found=found,
+                expected=expected,
+                fix="resume with the model and settings the run was started with",
+            )
 
 
 @torch.no_grad()
@@ -177,7 +196,7 @@ def clip_grad_norm(gradients: list[Tensor], max_norm: float) -> float:
     return norm
 
 
-def guarded_step(model: nn.Module, optimizer: AdamW, learning_rate: float, max_grad_norm: float) -> float:
+def guarded_step(model: nn.Module, optimizer: Optimizer, learning_rate: float, max_grad_norm: float) -> float:
     """Clip the model's gradients to a global norm and step; returns the norm before clipping.
 
     Raises: NonFiniteError naming the first broken tensor if a gradient holds NaN or infinity, before any weight or

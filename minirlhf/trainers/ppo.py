@@ -32,7 +32,7 @@ from minirlhf.seeding import torch_generator
 from minirlhf.tokenizers.tokenizer import Tokenizer
 from minirlhf.trainers.checks import check_settings, freeze
 from minirlhf.trainers.minibatches import shuffled_minibatches, take
-from minirlhf.trainers.optim import AdamW, OptimConfig, guarded_step, learning_rate_at
+from minirlhf.trainers.optim import OptimConfig, Optimizer, guarded_step, learning_rate_at
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def train_ppo(
     scorer: Scorer,
     prompts_at: Callable[[int], PromptBatch],
     tokenizer: Tokenizer,
-    optimizer: AdamW,
+    optimizer: Optimizer,
     config: PPOConfig,
     seed: int,
     start_step: int = 0,

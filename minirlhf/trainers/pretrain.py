@@ -18,7 +18,7 @@ from minirlhf.objectives.likelihood import sequence_cross_entropy
 from minirlhf.records import Report, TokenBatch
 from minirlhf.seeding import derive_seed
 from minirlhf.trainers.checks import check_settings
-from minirlhf.trainers.optim import AdamW, OptimConfig, guarded_step, learning_rate_at
+from minirlhf.trainers.optim import OptimConfig, Optimizer, guarded_step, learning_rate_at
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class PretrainConfig:
 def train_pretrain(
     model: GPT,
     micro_batches_at: Callable[[int], Sequence[TokenBatch]],
-    optimizer: AdamW,
+    optimizer: Optimizer,
     config: PretrainConfig,
     seed: int = 0,
     start_step: int = 0,
@@ -66,7 +66,7 @@ def with_short_warmup(optim: OptimConfig, steps: int) -> OptimConfig:
 def likelihood_step(
     model: GPT,
     micro_batches: Sequence[TokenBatch],
-    optimizer: AdamW,
+    optimizer: Optimizer,
     optim: OptimConfig,
     learning_rate: float,
     world: World = ALONE,

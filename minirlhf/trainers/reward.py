@@ -17,7 +17,7 @@ from minirlhf.objectives.bradley_terry import bradley_terry
 from minirlhf.records import PreferenceBatch, Report
 from minirlhf.seeding import derive_seed
 from minirlhf.trainers.checks import check_settings
-from minirlhf.trainers.optim import AdamW, OptimConfig, guarded_step, learning_rate_at
+from minirlhf.trainers.optim import OptimConfig, Optimizer, guarded_step, learning_rate_at
 from minirlhf.trainers.pretrain import with_short_warmup
 
 
@@ -43,7 +43,7 @@ class RewardConfig:
 def train_reward(
     reward_model: RewardModel,
     pairs_at: Callable[[int], Sequence[PreferenceBatch]],
-    optimizer: AdamW,
+    optimizer: Optimizer,
     config: RewardConfig,
     steps: int,
     seed: int = 0,

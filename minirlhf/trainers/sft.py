@@ -15,7 +15,7 @@ from minirlhf.models.gpt import GPT
 from minirlhf.records import Report, TokenBatch
 from minirlhf.seeding import derive_seed
 from minirlhf.trainers.checks import check_settings
-from minirlhf.trainers.optim import AdamW, OptimConfig, learning_rate_at
+from minirlhf.trainers.optim import OptimConfig, Optimizer, learning_rate_at
 from minirlhf.trainers.pretrain import likelihood_step, with_short_warmup
 
 
@@ -39,7 +39,7 @@ class SftConfig:
 def train_sft(
     model: GPT,
     micro_batches_at: Callable[[int], Sequence[TokenBatch]],
-    optimizer: AdamW,
+    optimizer: Optimizer,
     config: SftConfig,
     steps: int,
     seed: int = 0,
