@@ -10,15 +10,14 @@ use all cores; so does "minirlhf, a process a core". Encoding is on one core, an
 
 import argparse
 import os
-import random
 import resource
-import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.bpe_texts import default_texts, documents, drawn_text, megabytes, plain, prefix
 from benchmarks.suite import (
     Bar,
     Growth,
@@ -36,83 +35,12 @@ from benchmarks.suite import (
 
 VOCABULARY = 4096
 CORES = os.cpu_count() or 1
+CONTESTANTS = ("minirlhf", "tokenizers", "tiktoken")
 PARTS = ("train", "encode", "growth", "limit")
 SIZES = (1, 3, 10, 30, 100)
 """Megabytes of the growth series."""
-LIMIT_MB = 300
-"""Megabytes of the file that is larger than the memory allowed."""
 ONE_CORE = {"RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 ALL_CORES = {"RAYON_NUM_THREADS": str(CORES), "TOKENIZERS_PARALLELISM": "true", "OMP_NUM_THREADS": "1"}
-
-
-# Texts
-
-
-def default_texts(folder: Path, quick: bool) -> tuple[list[Path], Path]:
-    """The shipped stories and Python's own library, about 11 MB together; and 1.1 MB of the stories."""
-    from minirlhf.data.shipped import shipped_path
-
-    stories = Path(shipped_path("stories.txt")).read_text(encoding="utf-8")
-    library, size = [], 0
-    for path in sorted(Path(sysconfig.get_paths()["stdlib"]).rglob("*.py")):
-        if "site-packages" not in path.parts and size < (1_000_000 if quick else 9_000_000):
-            library.append(path.read_text(encoding="utf-8", errors="ignore"))
-            size += len(library[-1])
-    (folder / "stories.txt").write_text(stories, encoding="utf-8")
-    (folder / "library.txt").write_text("\n".join(library), encoding="utf-8")
-    (folder / "small.txt").write_text(stories[: 300_000 if quick else 1_100_000], encoding="utf-8")
-    return [folder / "stories.txt", folder / "library.txt"], folder / "small.txt"
-
-
-def plain(paths: Iterable[Path], folder: Path) -> list[str]:
-    """The files unpacked into the folder."""
-    from minirlhf.tokenizers.files import read_text
-
-    made = []
-    for number, path in enumerate(paths):
-        made.append(str(folder / f"{number}-{path.name.removesuffix('.gz')}"))
-        Path(made[-1]).write_text(read_text(path), encoding="utf-8", newline="")
-    return made
-
-
-def documents(files: Sequence[str], characters: int = 4000) -> Iterator[str]:
-    """The files' lines, together up to about so many characters; the last line break of each is part of it."""
-    for name in files:
-        lines, length = list[str](), 0
-        with open(name, encoding="utf-8", newline="") as file:
-            for line in file:
-                lines.append(line)
-                length += len(line)
-                if length >= characters:
-                    yield "".join(lines)
-                    lines, length = [], 0
-        yield "".join(lines)
-
-
-def drawn_text(files: Sequence[str], path: Path, megabytes: int, new_word_every: int) -> None:
-    """Lines of the files drawn over and over, with a new word in one of every so many, so that new ones keep coming."""
-    rng = random.Random(0)
-    lines = [line for text in documents(files) for line in text.splitlines(keepends=True)]
-    syllables = ["ka", "lo", "mi", "ter", "an", "sing", "ber", "ou", "pre", "ck", "st", "ü", "x_", "is", "er", "on"]
-    size = number = 0
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        while size < megabytes * 1_000_000:
-            line = rng.choice(lines)
-            number += 1
-            if number % new_word_every == 0:
-                line = "".join(rng.choices(syllables, k=rng.randint(2, 6))) + " " + line
-            file.write(line)
-            size += len(line.encode("utf-8"))
-
-
-def prefix(path: str, megabytes: int) -> Iterator[str]:
-    """The documents of the first megabytes of a file, read one after the other."""
-    size = 0
-    for document in documents([path]):
-        yield document
-        size += len(document.encode("utf-8"))
-        if size >= megabytes * 1_000_000:
-            return
 
 
 # Workers
@@ -163,11 +91,11 @@ def import_all(who: str) -> None:
     __import__("minirlhf.tokenizers.bpe" if who == "minirlhf" else who)
 
 
-def grow(who: str, file: str, megabytes: int) -> Measurement:
+def grow(who: str, file: str, size: int) -> Measurement:
     """Seconds to learn merges from a file that is read while it is needed."""
     import_all(who)
     started = time.perf_counter()
-    train_with(who, prefix(file, megabytes))
+    train_with(who, prefix(file, size))
     return {"seconds": time.perf_counter() - started}
 
 
@@ -234,7 +162,7 @@ def limited(file: str, how: str, mebibytes: int) -> Measurement:
     resource.setrlimit(resource.RLIMIT_DATA, (used * 1024 + mebibytes * 2**20,) * 2)
     started = time.perf_counter()
     try:
-        if how == "whole":
+        if how == "whole text":
             train_bpe([document.text for document in read_documents(file)[0]], VOCABULARY)
         else:
             train_bpe((document.text for document in stream_documents(file, Tally(), longest=2**18)), VOCABULARY)
@@ -266,31 +194,69 @@ def measure_training(title: str, files: list[str], rounds: int) -> Table:
     return Table(f"training, {title}", "seconds", runs)
 
 
-def measure_encoding(title: str, files: list[str], folder: Path, rounds: int) -> list[Table]:
-    """Encoding on one core, everybody in turn, and a check that all find the same number of tokens."""
-    runs = interleave(
-        {who: job("encode", ONE_CORE, who=who, files=files, folder=str(folder)) for who in CONTESTANTS},
-        rounds,
-        "cold_mb_per_second",
-    )
+def measure_encoding(title: str, files: list[str], folder: Path, rounds: int) -> tuple[Table, Table, Table]:
+    """Encoding on one core: cold and warm; and by encode_batch over processes. All must find as many tokens."""
+    from minirlhf.tokenizers.bpe import train_bpe
+    from minirlhf.tokenizers.storage import export_hugging_face, save_tokenizer
+
+    tokenizer = train_bpe(documents(files), VOCABULARY)
+    save_tokenizer(tokenizer, folder / "tokenizer.json")
+    export_hugging_face(tokenizer, folder / "hugging_face.json")
+    given: dict[str, Any] = {"files": files, "folder": str(folder)}
+    jobs = {who: job("encode", ONE_CORE, who=who, **given) for who in CONTESTANTS}
+    runs = interleave(jobs, rounds, "cold_mb_per_second")
     counts = {measured["tokens"] for rounds_of in runs.values() for measured in rounds_of}
     if len(counts) != 1:
         raise RuntimeError(f"the contestants disagree on the number of tokens: {counts}")
+    jobs = {
+        f"minirlhf, {CORES} processes": job("encode_over", ONE_CORE, processes=CORES, **given),
+        "minirlhf, one process": job("encode_over", ONE_CORE, processes=1, **given),
+    }
+    return (
+        Table(f"encoding {title}, the first time", "cold_mb_per_second", runs),
+        Table(f"encoding {title}, warm", "warm_mb_per_second", runs),
+        Table(f"encode_batch of {title}, cold", "mb_per_second", interleave(jobs, rounds, "mb_per_second")),
+    )
+
+
+def measure_growth(files: list[str], path: Path, sizes: Sequence[int]) -> list[Growth]:
+    """Seconds and memory of training against the megabytes read."""
+    drawn_text(files, path, sizes[-1] + 1, new_word_every=10)
+    series: dict[str, list[tuple[int, Measurement]]] = {}
+    for who in CONTESTANTS[:2]:
+        for size in sizes:
+            measured = run(job("grow", ALL_CORES, who=who, file=str(path), size=size))
+            if measured:
+                print(
+                    f"  {who}, {size} MB: {measured['seconds']:.1f} s, {measured['peak_rss_mib']:.0f} MiB", flush=True
+                )
+                series.setdefault(who, []).append((size, measured))
+    path.unlink()
     return [
-        Table(f"encoding, {title}, first time", "cold_mb_per_second", runs),
-        Table(f"encoding, {title}, warm", "warm_mb_per_second", runs),
+        Growth(
+            "training, text read from a file",
+            "MB",
+            cost,
+            {who: [(size, measured[key]) for size, measured in points] for who, points in series.items()},
+        )
+        for cost, key in (("seconds", "seconds"), ("peak RSS, MiB", "peak_rss_mib"))
     ]
 
 
-CONTESTANTS = ("minirlhf", "tokenizers", "tiktoken")
+def measure_limit(files: list[str], path: Path, size: int, mebibytes: int) -> Table:
+    """Whether training on a file fits into less memory than it takes on the disk, streamed and as a whole."""
+    drawn_text(files, path, size, new_word_every=50)
+    jobs = {
+        f"minirlhf, {how}": job("limited", ONE_CORE, file=str(path), how=how, mebibytes=mebibytes)
+        for how in ("streamed", "whole text")
+    }
+    runs = interleave(jobs, 1, "fits")
+    path.unlink()
+    return Table(f"training on {size} MB with {mebibytes} MiB allowed", "fits", runs)
 
 
-def megabytes(files: Iterable[str]) -> str:
-    return f"{sum(Path(name).stat().st_size for name in files) / 1e6:.1f} MB"
-
-
-def memory_bar(name: str, table: Table, theirs: str) -> Bar:
-    return Bar(name, ratio(table, "minirlhf", theirs, "peak_rss_mib"), "<=", 1.0)
+def memory_bar(table: Table, theirs: str) -> Bar:
+    return Bar(f"{table.title}: memory over {theirs}", ratio(table, "minirlhf", theirs, "peak_rss_mib"), "<=", 1.0)
 
 
 def main() -> None:
@@ -303,94 +269,46 @@ def main() -> None:
 
 
 def measure(flags: argparse.Namespace, folder: Path) -> None:
-    from minirlhf.tokenizers.bpe import train_bpe
-    from minirlhf.tokenizers.storage import export_hugging_face, save_tokenizer
-
     rounds = 1 if flags.quick else flags.rounds
     large_paths, small_path = default_texts(folder, flags.quick)
     large, small = plain(flags.large or large_paths, folder), plain([flags.small or small_path], folder)
     tables, bars, growth = list[Table](), list[Bar](), list[Growth]()
-    notes = ["mixed text: " + ", ".join(f"{Path(name).name[2:]} {megabytes([name])}" for name in large)]
-    for title, files, most in ((f"mixed text, {megabytes(large)}", large, 0.9), (f"{megabytes(small)}", small, 1.5)):
+    for title, files, most in ((f"mixed text, {megabytes(large)}", large, 0.9), (megabytes(small), small, 1.5)):
         if wanted(flags, "train"):
             table = measure_training(title, files, rounds)
             tables.append(table)
-            bars += [
-                Bar(
-                    f"training on {title}: time over that of tokenizers",
-                    ratio(table, "minirlhf", "tokenizers"),
-                    "<=",
-                    most,
-                ),
-                memory_bar(f"training on {title}: memory over that of tokenizers", table, "tokenizers"),
-            ]
+            bars.append(Bar(f"{table.title}: time over tokenizers", ratio(table, *CONTESTANTS[:2]), "<=", most))
+            bars.append(memory_bar(table, "tokenizers"))
         if wanted(flags, "encode"):
-            tokenizer = train_bpe(documents(files), VOCABULARY)
-            save_tokenizer(tokenizer, folder / "tokenizer.json")
-            export_hugging_face(tokenizer, folder / "hugging_face.json")
-            cold, warm = measure_encoding(title, files, folder, rounds)
-            tables += [cold, warm]
-            for table, peer, least in ((cold, 0, 1.0), (cold, 1, 0.4), (warm, 0, 1.4), (warm, 1, 0.6)):
-                theirs = CONTESTANTS[1 + peer]
-                bars.append(
-                    Bar(f"{table.title}: speed over that of {theirs}", ratio(table, "minirlhf", theirs), ">=", least)
-                )
-            bars += [memory_bar(f"encoding, {title}: memory over that of {who}", cold, who) for who in CONTESTANTS[1:]]
+            cold, warm, over = measure_encoding(title, files, folder, rounds)
+            tables += [cold, warm, over]
+            for table, leasts in ((cold, (1.0, 0.4)), (warm, (1.4, 0.6))):
+                for who, least in zip(CONTESTANTS[1:], leasts, strict=True):
+                    gain = ratio(table, "minirlhf", who)
+                    bars.append(Bar(f"{table.title}: speed over {who}", gain, ">=", least))
+            bars += [memory_bar(cold, who) for who in CONTESTANTS[1:]]
             if files is large:
-                over = {
-                    f"minirlhf, {each} process{'es' * (each > 1)}": job(
-                        "encode_over", ONE_CORE, files=files, folder=str(folder), processes=each
-                    )
-                    for each in (CORES, 1)
-                }
-                table = Table(f"encode_batch, {title}", "mb_per_second", interleave(over, rounds, "mb_per_second"))
-                tables.append(table)
-                gain = ratio(table, *over)
-                bars.append(
-                    Bar(f"encode_batch: speed-up over {CORES} processes, per process", gain / CORES, ">=", 0.75)
-                )
-
-    sizes = SIZES[:2] if flags.quick else SIZES
+                name = f"encode_batch, cold: what each of {CORES} processes adds, in the speed of one"
+                bars.append(Bar(name, ratio(over, *over.runs) / CORES, ">=", 0.75))
     if wanted(flags, "growth"):
-        path = folder / "drawn.txt"
-        drawn_text(large, path, sizes[-1] + 1, new_word_every=10)
-        measured = {
-            who: [(size, run(job("grow", ALL_CORES, who=who, file=str(path), megabytes=size))) for size in sizes]
-            for who in CONTESTANTS[:2]
-        }
-        present = {who: [(size, got) for size, got in points if got] for who, points in measured.items()}
-        for cost, key in (("seconds", "seconds"), ("peak RSS, MiB", "peak_rss_mib")):
-            series = {who: [(size, got[key]) for size, got in points] for who, points in present.items() if points}
-            growth.append(Growth("training, read from a file", "MB", cost, series))
-        per_mb = [got["seconds"] / size for size, got in present["minirlhf"]]
-        bars.append(Bar("training: seconds per MB, the largest text over 1 MB", per_mb[-1] / per_mb[0], "<=", 1.0))
-        notes.append("growth: lines of the large text drawn again and again, a new word in one of ten; one process")
-        path.unlink()
+        growth += measure_growth(large, folder / "drawn.txt", SIZES[:2] if flags.quick else SIZES)
+        points = growth[0].series["minirlhf"]
+        (first, seconds_first), (last, seconds_last) = points[0], points[-1]
+        per_mb = (seconds_last / last) / (seconds_first / first)
+        bars.append(Bar(f"training: seconds per MB of {last} MB over those of {first} MB", per_mb, "<=", 1.0))
     if wanted(flags, "limit"):
-        path, mebibytes = folder / "big.txt", 20 if flags.quick else 160
-        drawn_text(large, path, 30 if flags.quick else LIMIT_MB, new_word_every=50)
-        found = {how: run(job("limited", ONE_CORE, file=str(path), how=how, mebibytes=mebibytes)) for how in HOW}
-        whole, streamed = found["whole"], found["streamed"]
-        if whole and streamed:
-            tables.append(
-                Table(
-                    f"a file of {megabytes([str(path)])}, {mebibytes} MiB allowed",
-                    "fits",
-                    {
-                        "minirlhf, streamed": [streamed],
-                        "minirlhf, whole text": [whole],
-                    },
-                )
-            )
-            bars += [
-                Bar("a file larger than the memory allowed: streamed, it is learnt", streamed["fits"], ">=", 1.0),
-                Bar("a file larger than the memory allowed: as a whole, it fits", whole["fits"], "<=", 0.0),
-            ]
-        path.unlink()
+        size, mebibytes = (30, 20) if flags.quick else (300, 160)
+        table = measure_limit(large, folder / "big.txt", size, mebibytes)
+        tables.append(table)
+        for how, sense, target in (("streamed", ">=", 1.0), ("whole text", "<=", 0.0)):
+            bars.append(Bar(f"{table.title}: fits, {how}", table.runs[f"minirlhf, {how}"][0]["fits"], sense, target))
+    notes = [
+        "mixed text: " + ", ".join(f"{Path(name).name[2:]} {megabytes([name])}" for name in large),
+        "growth: lines of the mixed text drawn again and again, with a new word in one of ten; minirlhf in one process",
+        "memory allowed: beyond what the process held before it opened the file (RLIMIT_DATA)",
+    ]
     write("bpe", "Byte pair encoding", flags, tables, bars, growth, notes)
 
-
-HOW = ("streamed", "whole")
 
 if __name__ == "__main__":
     main()
