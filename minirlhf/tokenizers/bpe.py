@@ -44,6 +44,7 @@ def train_bpe(texts: Iterable[str], vocab_size: int, pattern: str = "gpt4", proc
     if not counts:
         raise UserError("there is no text to learn merges from", expected="at least one character")
     words = {to_utf8(piece): count for piece, count in counts.items()}
+    del counts
     return build_tokenizer(learn_merges(words, vocab_size - SMALLEST_VOCABULARY), pattern)
 
 

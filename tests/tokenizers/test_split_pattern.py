@@ -116,6 +116,7 @@ def test_a_pre_token_is_its_own_only_pre_token(name, text):
 @both
 @given(texts | st.text(st.sampled_from(TRICKY + " " * 20), max_size=40))
 @example("a  b c \n d\n\n e, \u3000 f")
+@example("a\n   b")
 @example("a\0 b\1 c  d")
 @example(" a")
 def test_stretches_are_split_on_their_own(name, text):
@@ -151,7 +152,7 @@ def test_an_endless_word_is_looked_at_a_few_times_only(monkeypatch):
     class Counting:
         looks = 0
 
-        def search(self, text):
+        def search(self, text, endpos):
             self.looks += 1
 
     counting = Counting()
