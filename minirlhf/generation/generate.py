@@ -50,22 +50,24 @@ def generate(
         mask = torch.cat((prompts.attention_mask, torch.ones(shape, dtype=torch.bool, device=device)), dim=1)
     cache = model.empty_cache(batch, prompt_tokens + sampling.max_new_tokens)
     ids = prompts.ids  # [b P], later [b 1]: the tokens not yet in the cache
-    with evaluating(model):
+    with evaluating(model), torch.inference_mode():
         for step in range(sampling.max_new_tokens):
             logits, cache = model.decode(ids, None if mask is None else mask[:, : prompt_tokens + step], cache)  # [b V]
             chosen, chosen_log_probs = sample_tokens(
                 without(logits, banned_ids), sampling, uniforms=uniforms[rows, step]
             )
             response[rows, step], log_probs[rows, step] = chosen, chosen_log_probs
-            ended = ended | (chosen[:, None] == stops).any(dim=1)
+            ids = chosen[:, None]
+            if not len(stops):
+                continue
+            ended = ended | (ids == stops).any(dim=1)
             left = len(rows) - int(ended.sum())
             if left == 0:
                 break
             if 2 * left <= len(rows):  # copying what is left of the cache pays when it is at most half
                 alive = ~ended
-                cache, rows, chosen, ended = cache.select(alive), rows[alive], chosen[alive], ended[alive]
+                cache, rows, ids, ended = cache.select(alive), rows[alive], ids[alive], ended[alive]
                 mask = None if mask is None else mask[alive]
-            ids = chosen[:, None]
     steps = step + 1
     is_stop = torch.isin(response[:, :steps], stops)  # [B steps]
     response_mask = is_stop.cumsum(dim=1) - is_stop.long() == 0  # up to and including the first stop token
@@ -102,7 +104,7 @@ def stream(
         cache = model.empty_cache(1, len(prompt_ids) + steps)
         ids = torch.tensor([list(prompt_ids)], dtype=torch.int64, device=device)  # [1 P], later [1 1]
         for _ in range(steps):
-            with evaluating(model), torch.no_grad():  # left before each yield: there the caller is at work
+            with evaluating(model), torch.inference_mode():  # left before each yield: there the caller is at work
                 logits, cache = model.decode(ids, None, cache)
                 chosen, _ = sample_tokens(without(logits, banned_ids), sampling, generator)
             token = int(chosen)

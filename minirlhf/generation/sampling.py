@@ -12,6 +12,7 @@ from minirlhf.errors import UserError
 from minirlhf.objectives.guards import NonFiniteError
 from minirlhf.objectives.likelihood import log_probs_of
 
+BELOW_ONE = 1 - 2**-52
 COLDEST = 1e-4  # below it logits / temperature leaves float32's range, and the draw is the likeliest token anyway
 
 
@@ -111,7 +112,6 @@ def invert_cumulative(log_probs: Tensor, uniforms: Tensor) -> Tensor:
     Summed in float64, so that rare tokens keep their share; a token of probability 0 is never taken.
     """
     summed = log_probs.exp().cumsum(dim=-1, dtype=torch.float64)  # [B V]
-    total = summed[:, -1:].contiguous()
-    ids = torch.searchsorted(summed, uniforms[:, None] * total, right=True)
-    last = torch.searchsorted(summed, total)  # where u · total rounds up to the total
-    return torch.minimum(ids, last).squeeze(-1)
+    total = summed[:, -1:]
+    threshold = torch.minimum(uniforms[:, None] * total, total * BELOW_ONE)  # where u · total rounds up to the total
+    return torch.searchsorted(summed, threshold, right=True).squeeze(-1)

@@ -55,10 +55,10 @@ class CausalSelfAttention(nn.Module):
     def forward(
         self, x: Tensor, visible: Tensor, rotation: Rotation | None = None, cache: KVCache | None = None
     ) -> Tensor:
-        qkv = rearrange(self.to_qkv(x), "B T (N K) -> B N T K", K=self.head_width)
+        qkv = self.to_qkv(x).unflatten(-1, (-1, self.head_width)).transpose(1, 2)  # [B H+2G T K]
         q, k, v = qkv.split((self.heads, self.kv_heads, self.kv_heads), dim=1)
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
         if cache is not None:
             k, v = cache.append(self.layer, k, v)  # [B G S K], S = cached + T
-        return self.to_out(rearrange(self.attend(q, k, v, visible), "B H T K -> B T (H K)"))
+        return self.to_out(self.attend(q, k, v, visible).transpose(1, 2).flatten(2))  # [B T H K] -> [B T D]

@@ -40,10 +40,10 @@ class KVCache:
 
         Call `reserve` before the first layer and `advance` after the last.
         """
-        end = self.length + k.shape[2]
-        self.keys[layer][:, :, self.length : end] = k
-        self.values[layer][:, :, self.length : end] = v
-        return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
+        keys, values, tokens = self.keys[layer], self.values[layer], k.shape[2]
+        keys.narrow(2, self.length, tokens).copy_(k)
+        values.narrow(2, self.length, tokens).copy_(v)
+        return keys.narrow(2, 0, self.length + tokens), values.narrow(2, 0, self.length + tokens)
 
     def advance(self, tokens: int) -> "KVCache":
         """The value after `tokens` more tokens have been appended in every layer."""

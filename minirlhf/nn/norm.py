@@ -40,14 +40,14 @@ class RMSNorm(nn.Module):
 
 def standardise(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """y = (x - mean) r, and r = 1 / √(variance + eps). [... D] -> [... D], [... 1]."""
-    centred = x - x.mean(dim=-1, keepdim=True)
-    r = (centred.square().mean(dim=-1, keepdim=True) + eps).rsqrt()
-    return centred * r, r
+    variance, mean = torch.var_mean(x, dim=-1, correction=0, keepdim=True)
+    r = (variance + eps).rsqrt()
+    return (x - mean) * r, r
 
 
 def rescale(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """y = x r, and r = 1 / √(mean(x²) + eps). [... D] -> [... D], [... 1]."""
-    r = (x.square().mean(dim=-1, keepdim=True) + eps).rsqrt()
+    r = (torch.linalg.vecdot(x, x).unsqueeze(-1) / x.shape[-1] + eps).rsqrt()
     return x * r, r
 
 
