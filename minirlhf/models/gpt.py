@@ -42,10 +42,14 @@ class GPTConfig:
     mlp: Literal["gelu", "relu2", "swiglu"] = "gelu"
     """gelu is GPT-2's; relu2, max(0, x)², is cheaper and learns as well or better; swiglu is Llama's"""
     bias: bool = True
+    qk_norm: bool = False
+    """bring each head's queries and keys to a steady size before they meet (RMS norm), which allows larger steps"""
     dropout: float = 0.0
     """share of the embedding's and of each block's output dropped while training"""
     tie_embeddings: bool = True
     """one matrix both reads tokens and predicts them"""
+    zero_init: bool = False
+    """start what writes to the residual stream, and an untied unembedding, at 0 instead of at small random numbers"""
     rope_base: float = 10000.0
     norm_eps: float = 1e-5
 
@@ -106,8 +110,9 @@ class Block(nn.Module):
     def __init__(self, config: GPTConfig, layer: int, attend: Attend):
         super().__init__()
         self.attention_norm = make_norm(config)
+        qk_norm_eps = config.norm_eps if config.qk_norm else None
         self.attention = CausalSelfAttention(
-            config.width, config.heads, config.key_value_heads, config.bias, layer, attend
+            config.width, config.heads, config.key_value_heads, config.bias, layer, attend, qk_norm_eps
         )
         self.mlp_norm = make_norm(config)
         self.mlp = MLPS[config.mlp](config.width, config.hidden_width, config.bias)
@@ -243,12 +248,15 @@ def initialise(model: GPT, generator: torch.Generator) -> None:
     """GPT-2's start: matrices normal with std 0.02, biases 0, gains 1 (Radford et al. 2019, section 2.3).
 
     The 2 · layers projections that write to the residual stream get std 0.02 / √(2 · layers), so that their sum
-    has the variance of one.
+    has the variance of one. With zero_init they are 0, so that every block begins by adding nothing, and so is an
+    untied unembedding, so that every token begins equally likely (Yang et al. 2021, arXiv:2203.03466, appendix D.2).
     """
     for name, parameter in model.named_parameters():
         if parameter.dim() == 2:
             residual = name.endswith("to_out.weight")
             drawn = torch.randn(parameter.shape, generator=generator, device=generator.device)
             parameter.copy_(0.02 * drawn / (2 * model.config.layers) ** 0.5 if residual else 0.02 * drawn)
+            if model.config.zero_init and (residual or name == "unembedding.weight"):
+                parameter.zero_()
         elif name.endswith("bias"):
             parameter.zero_()

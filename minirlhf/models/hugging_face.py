@@ -1,4 +1,4 @@
-"""To and from the files that the transformers library reads: GPT2LMHeadModel, LlamaForCausalLM, ArceeForCausalLM.
+"""To and from the files that the transformers library reads: GPT2LMHeadModel and Llama's family.
 
 The same numbers under other names: a table says which of our tensors is which of theirs. Ours stores query, key and
 value (and SwiGLU's gate and up) stacked in one matrix; Llama's files keep them apart, GPT-2's store every matrix of
@@ -41,7 +41,7 @@ def export_hugging_face(model: object, tokenizer: Tokenizer, folder: str | Path)
     """Write config.json, model.safetensors, tokenizer.json and its config for transformers' from_pretrained.
 
     A GPT-2-shaped model becomes GPT2LMHeadModel (missing biases become zeros), a Llama-shaped one LlamaForCausalLM,
-    or ArceeForCausalLM when its MLP has no gate.
+    or ArceeForCausalLM when its MLP has no gate, or Qwen3ForCausalLM when it has norms for queries and keys.
     Raises UserError for a model of another kind or a mixed shape, and when the folder cannot be written.
     """
     if not isinstance(model, GPT):
@@ -74,7 +74,7 @@ def export_hugging_face(model: object, tokenizer: Tokenizer, folder: str | Path)
 
 
 def import_hugging_face(folder: str | Path) -> GPT:
-    """The model in a folder with config.json and *.safetensors of type gpt2, llama or arcee, in float32.
+    """The model in a folder with config.json and *.safetensors of type gpt2, llama, arcee or qwen3, in float32.
 
     Raises UserError for another type, for options we do not have, and for tensors that are missing or do not fit.
     """
@@ -140,7 +140,7 @@ def gpt2_rows(config: GPTConfig) -> list[Row]:
 
 
 def llama_rows(config: GPTConfig) -> list[Row]:
-    """Our names and LlamaForCausalLM's; ArceeForCausalLM has no gate_proj."""
+    """Our names and LlamaForCausalLM's; ArceeForCausalLM has no gate_proj, Qwen3ForCausalLM norms of its own."""
     width, hidden, kv_width = config.width, config.hidden_width, config.key_value_heads * config.head_width
     gated = ("mlp.to_gate_and_up", (("mlp.gate_proj", hidden), ("mlp.up_proj", hidden)))
     matrices = (
@@ -160,6 +160,10 @@ def llama_rows(config: GPTConfig) -> list[Row]:
                 rows.append(Row(f"{ours}{our_name}.{p}", tuple((f"{theirs}{name}.{p}", size) for name, size in parts)))
         for our_name, their_name in (("attention_norm", "input_layernorm"), ("mlp_norm", "post_attention_layernorm")):
             rows.append(Row(f"{ours}{our_name}.weight", ((f"{theirs}{their_name}.weight", width),)))
+        for name in ("q_norm", "k_norm") if config.qk_norm else ():
+            rows.append(
+                Row(f"{ours}attention.{name}.weight", ((f"{theirs}self_attn.{name}.weight", config.head_width),))
+            )
     rows.append(Row("final_norm.weight", (("model.norm.weight", width),)))
     if not config.tie_embeddings:
         rows.append(Row("unembedding.weight", (("lm_head.weight", config.vocab_size),)))

@@ -1,4 +1,4 @@
-"""The transformers library's config.json for GPT-2, Llama and Arcee, to and from ours."""
+"""The transformers library's config.json for GPT-2, Llama, Arcee and Qwen 3, to and from ours."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,24 +8,30 @@ from minirlhf.errors import UserError
 from minirlhf.models.gpt import GPTConfig
 
 ACTIVATIONS = {"gelu": "gelu_new", "relu2": "relu2"}  # gelu_new is the tanh form
-SHAPES = {  # model_type -> positions, norm, the MLPs we know there
-    "gpt2": ("learned", "layer", tuple(ACTIVATIONS)),
-    "llama": ("rope", "rms", ("swiglu",)),
-    "arcee": ("rope", "rms", tuple(ACTIVATIONS)),  # Llama with an MLP that has no gate
+SHAPES = {  # model_type -> positions, norm, qk_norm, the MLPs we know there
+    "gpt2": ("learned", "layer", False, tuple(ACTIVATIONS)),
+    "llama": ("rope", "rms", False, ("swiglu",)),
+    "arcee": ("rope", "rms", False, tuple(ACTIVATIONS)),  # Llama with an MLP that has no gate
+    "qwen3": ("rope", "rms", True, ("swiglu",)),  # Llama with queries and keys of steady size, and without biases
 }
 
 
 def family(config: GPTConfig) -> str:
     """transformers' model_type for this shape. Raises UserError for a mixture, which transformers does not know."""
-    for name, (positions, norm, mlps) in SHAPES.items():
-        fits = (config.positions, config.norm) == (positions, norm) and config.mlp in mlps
-        if fits and (name != "gpt2" or config.key_value_heads == config.heads):
+    for name, (*shape, mlps) in SHAPES.items():
+        fits = [config.positions, config.norm, config.qk_norm] == shape and config.mlp in mlps
+        if name == "gpt2":
+            fits = fits and config.key_value_heads == config.heads
+        if name == "qwen3":
+            fits = fits and not config.bias
+        if fits:
             return name
-    shape = {name: getattr(config, name) for name in ("positions", "norm", "mlp")}
+    found = {name: getattr(config, name) for name in ("positions", "norm", "qk_norm", "mlp", "bias")}
     raise UserError(
         "transformers has no model of this shape",
-        found=", ".join(f"{name} = {value}" for name, value in {**shape, "kv_heads": config.key_value_heads}.items()),
-        expected="learned positions, layer norms, mlp gelu or relu2 and kv_heads = heads, or rope and rms with any mlp",
+        found=", ".join(f"{name} = {value}" for name, value in {**found, "kv_heads": config.key_value_heads}.items()),
+        expected="learned positions, layer norms, mlp gelu or relu2, kv_heads = heads; or rope and rms with any mlp; "
+        "or rope, rms, qk_norm and swiglu without biases",
     )
 
 
@@ -95,14 +101,15 @@ def from_llama(path: Path, described: Mapping[str, Any]) -> GPTConfig:
     """Raises UserError for a field that is missing and for an option that our decoder does not have."""
     rope = described.get("rope_parameters") or described.get("rope_scaling") or {}
     _require(path, rope, "rope_type", rope.get("type", "default"), ("default",))
-    gated = described["model_type"] == "llama"
+    gated, qwen = described["model_type"] != "arcee", described["model_type"] == "qwen3"
     activation = described.get("hidden_act", "silu" if gated else "relu2")
     _require(
         path, described, "hidden_act", activation, ("silu",) if gated else ("gelu_new", "gelu_pytorch_tanh", "relu2")
     )
     width, heads = _field(path, described, "hidden_size"), _field(path, described, "num_attention_heads")
     bias = bool(described.get("attention_bias", False))
-    _require(path, described, "head_dim", None, (None, width // heads))
+    _require(path, described, "head_dim", 128 if qwen else None, (width // heads,) if qwen else (None, width // heads))
+    _require(path, described, "attention_bias", False, (False,) if qwen else (False, True))
     _require(path, described, "mlp_bias", bias, (bias,))
     return GPTConfig(
         vocab_size=_field(path, described, "vocab_size"),
@@ -116,6 +123,7 @@ def from_llama(path: Path, described: Mapping[str, Any]) -> GPTConfig:
         norm="rms",
         mlp="swiglu" if gated else "relu2" if activation == "relu2" else "gelu",
         bias=bias,
+        qk_norm=qwen,
         tie_embeddings=bool(described.get("tie_word_embeddings", False)),
         rope_base=float(rope.get("rope_theta", described.get("rope_theta", 10000.0))),
         norm_eps=float(described.get("rms_norm_eps", 1e-6 if gated else 1e-5)),

@@ -10,6 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from minirlhf.nn.cache import KVCache
+from minirlhf.nn.norm import RMSNorm
 from minirlhf.nn.rope import Rotation, rotate
 
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -39,10 +40,21 @@ def per_group(x: Tensor, y: Tensor) -> Tensor:
 
 
 class CausalSelfAttention(nn.Module):
-    """Multi-head self-attention with one fused projection, [B T D] -> [B T D]. `layer` is its place in the cache."""
+    """Multi-head self-attention with one fused projection, [B T D] -> [B T D]. `layer` is its place in the cache.
+
+    With qk_norm_eps, each head's queries and keys are brought to a steady size before they meet, so that no match can
+    grow out of bounds. Henry et al. 2020, arXiv:2010.04245, section 3.1; with RMSNorm, as Qwen 3 does it.
+    """
 
     def __init__(
-        self, width: int, heads: int, kv_heads: int, bias: bool, layer: int = 0, attend: Attend = eager_attend
+        self,
+        width: int,
+        heads: int,
+        kv_heads: int,
+        bias: bool,
+        layer: int = 0,
+        attend: Attend = eager_attend,
+        qk_norm_eps: float | None = None,
     ):
         super().__init__()
         if width % heads or heads % kv_heads:
@@ -51,12 +63,16 @@ class CausalSelfAttention(nn.Module):
         self.layer, self.attend = layer, attend
         self.to_qkv = nn.Linear(width, (heads + 2 * kv_heads) * self.head_width, bias=bias)
         self.to_out = nn.Linear(width, width, bias=bias)
+        self.q_norm = None if qk_norm_eps is None else RMSNorm(self.head_width, qk_norm_eps)
+        self.k_norm = None if qk_norm_eps is None else RMSNorm(self.head_width, qk_norm_eps)
 
     def forward(
         self, x: Tensor, visible: Tensor, rotation: Rotation | None = None, cache: KVCache | None = None
     ) -> Tensor:
         qkv = self.to_qkv(x).unflatten(-1, (-1, self.head_width)).transpose(1, 2)  # [B H+2G T K]
         q, k, v = qkv.split((self.heads, self.kv_heads, self.kv_heads), dim=1)
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
         if cache is not None:

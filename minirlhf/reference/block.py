@@ -14,7 +14,7 @@ none. Gradients come back under the same names. Dimension letters: T tokens, D w
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -96,16 +96,31 @@ def causal_self_attention_grad(
     dq, dk, dv = eager_attend_grad(q, k, v, places.visible, split_heads(dtogether, shape.heads))
     if shape.positions == "rope":
         dq, dk = (rotate_grad(places.positions, d, shape.rope_base) for d in (dq, dk))
+    of_norms: Gradients = {}
+    if "attention.q_norm.weight" in weights:
+        q, k, _ = projected_heads(weights, shape, x)  # what the norms took in
+        dq, of_q = norm_grad(weights, "attention.q_norm", replace(shape, norm="rms"), q, dq)
+        dk, of_k = norm_grad(weights, "attention.k_norm", replace(shape, norm="rms"), k, dk)
+        of_norms = of_q | of_k
     dx, of_qkv = named_linear_grad(weights, "attention.to_qkv", x, joined(np.concatenate((dq, dk, dv))))
-    return dx, of_out | of_qkv
+    return dx, of_out | of_qkv | of_norms
 
 
 def heads_of(weights: Weights, shape: Shape, x: Array, places: Places) -> tuple[Array, Array, Array]:
-    """q [H T K], k and v [G T K] of x [T D], q and k already turned if positions are rotary."""
-    heads = split_heads(named_linear(weights, "attention.to_qkv", x), shape.heads + 2 * shape.kv_heads)
-    q, k, v = np.split(heads, (shape.heads, shape.heads + shape.kv_heads))
+    """q [H T K], k and v [G T K] of x [T D], q and k already normed if they are, and turned if positions are rotary."""
+    q, k, v = projected_heads(weights, shape, x)
+    if "attention.q_norm.weight" in weights:
+        q = rms_norm(q, weights["attention.q_norm.weight"], shape.norm_eps)
+        k = rms_norm(k, weights["attention.k_norm.weight"], shape.norm_eps)
     if shape.positions == "rope":
         q, k = (rotate(part, places.positions, shape.rope_base) for part in (q, k))
+    return q, k, v
+
+
+def projected_heads(weights: Weights, shape: Shape, x: Array) -> tuple[Array, Array, Array]:
+    """q [H T K], k and v [G T K] of x [T D], as the projection gives them."""
+    heads = split_heads(named_linear(weights, "attention.to_qkv", x), shape.heads + 2 * shape.kv_heads)
+    q, k, v = np.split(heads, (shape.heads, shape.heads + shape.kv_heads))
     return q, k, v
 
 

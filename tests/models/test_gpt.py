@@ -1,6 +1,7 @@
 """The decoder: equal to the NumPy one, blind to padding and to the future, and the same with a cache as without."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -29,7 +30,8 @@ LLAMA = GPTConfig(
     bias=False,
     tie_embeddings=False,
 )
-SHAPES = {"gpt2": GPT2, "llama": LLAMA}
+QWEN3 = dataclasses.replace(LLAMA, qk_norm=True)
+SHAPES = {"gpt2": GPT2, "llama": LLAMA, "qwen3": QWEN3}
 EXACT = {"rtol": 1e-10, "atol": 1e-11}
 shapes = st.sampled_from(sorted(SHAPES))
 
@@ -181,6 +183,32 @@ def test_initial_weights():
             assert not torch.equal(a, c)
         else:
             assert (a == (1.0 if name.endswith("weight") else 0.0)).all(), name
+
+
+def test_zero_init_starts_as_the_embedding_alone():
+    """Every block adds nothing at first, and an untied unembedding finds every token equally likely."""
+    for name in SHAPES:
+        config = dataclasses.replace(SHAPES[name], zero_init=True)
+        model, plain = GPT(config), GPT(SHAPES[name])
+        zeros = {key for key, parameter in model.named_parameters() if key.endswith("weight") and not parameter.any()}
+        silent = {key for key, _ in plain.named_parameters() if key.endswith("to_out.weight")}
+        assert zeros == silent | ({"unembedding.weight"} if not config.tie_embeddings else set())
+        theirs = dict(plain.named_parameters())
+        assert all(torch.equal(p, theirs[key]) for key, p in model.named_parameters() if key not in zeros)
+        ids = some_ids(0, 1, 5)
+        if not config.tie_embeddings:
+            assert_close(model(ids).log_softmax(-1), torch.full((1, 5, VOCAB), -math.log(VOCAB)))
+
+
+def test_queries_and_keys_of_any_size_match_alike():
+    """With qk_norm, scaling the projection of queries and keys changes nothing; without, everything."""
+    for name, alike in (("qwen3", True), ("llama", False)):
+        model, ids = make(SHAPES[name]), some_ids(1, 2, 6)
+        before = model(ids)
+        with torch.no_grad():
+            for block in model.blocks:
+                block.attention.to_qkv.weight[: 16 + 8].mul_(50)  # queries and keys, not values
+        assert torch.allclose(model(ids), before, rtol=1e-4, atol=1e-4) == alike
 
 
 def test_tied_embeddings_share_one_matrix():

@@ -23,6 +23,7 @@ CONFIGS = {
     "gpt2 with squared relu": dataclasses.replace(GPT2, mlp="relu2"),
     "gpt2 untied, narrow": dataclasses.replace(GPT2, tie_embeddings=False, mlp_width=24),
     "llama": LLAMA,
+    "qwen3": dataclasses.replace(LLAMA, qk_norm=True),
     "arcee": dataclasses.replace(LLAMA, mlp="relu2"),
     "arcee with gelu, bias, tied": dataclasses.replace(
         LLAMA, mlp="gelu", bias=True, tie_embeddings=True, kv_heads=None
@@ -64,8 +65,8 @@ def test_transformers_computes_the_same(tmp_path, name):
     model = make(CONFIGS[name])
     export_hugging_face(model, TOKENIZER, tmp_path / "out")
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
-    family = {"gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM", "arcee": "ArceeForCausalLM"}[name.split()[0]]
-    assert type(theirs).__name__ == family
+    family = name.split()[0]
+    assert type(theirs).__name__ == ("GPT2LMHeadModel" if family == "gpt2" else f"{family.capitalize()}ForCausalLM")
     logits = theirs(some_ids()).logits.detach()
     torch.testing.assert_close(logits, model(some_ids()).detach(), rtol=1e-4, atol=1e-4)  # float32 on both sides
     theirs.save_pretrained(tmp_path / "back")
@@ -81,6 +82,8 @@ def test_shapes_transformers_does_not_know_are_refused(tmp_path):
         {"kv_heads": 2},
         {"mlp": "swiglu"},
         {"positions": "rope", "mlp": "relu2"},
+        {"positions": "rope", "norm": "rms", "mlp": "relu2", "qk_norm": True},
+        {"positions": "rope", "norm": "rms", "mlp": "swiglu", "qk_norm": True, "bias": True},
     )
     for mixed in (dataclasses.replace(GPT2, **change) for change in mixtures):
         with pytest.raises(UserError, match="no model of this shape"):
@@ -101,6 +104,8 @@ def test_shapes_transformers_does_not_know_are_refused(tmp_path):
         ("llama", {"rope_parameters": {"rope_type": "yarn"}}, "rope_type"),
         ("llama", {"hidden_act": "gelu"}, "hidden_act"),
         ("llama", {"head_dim": 8}, "head_dim"),
+        ("qwen3", {"attention_bias": True}, "attention_bias"),
+        ("qwen3", {"head_dim": None}, "head_dim"),
         ("arcee", {"hidden_act": "silu"}, "hidden_act"),
     ],
 )

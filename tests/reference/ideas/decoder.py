@@ -23,6 +23,7 @@ CONFIGS = {
     "gpt2, two layers": GPTConfig(**TWO),
     "llama": GPTConfig(**ONE, **LLAMA, tie_embeddings=False),
     "llama, two layers": GPTConfig(**TWO, **LLAMA, tie_embeddings=False),
+    "qwen3": GPTConfig(**ONE, **LLAMA, qk_norm=True),
     "relu2": GPTConfig(**ONE, mlp="relu2"),
     "quickstart": GPTConfig(**ONE, positions="rope", norm="rms"),
 }
@@ -68,7 +69,8 @@ def packed(module: torch.nn.Module, gradients) -> np.ndarray:
 
 
 def attention_of(config: GPTConfig) -> CausalSelfAttention:
-    return CausalSelfAttention(config.width, config.heads, config.key_value_heads, config.bias)
+    eps = config.norm_eps if config.qk_norm else None
+    return CausalSelfAttention(config.width, config.heads, config.key_value_heads, config.bias, qk_norm_eps=eps)
 
 
 def make(kind: str, name: str) -> torch.nn.Module:
