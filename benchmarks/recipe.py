@@ -14,13 +14,16 @@ to a tenth), and reaches the target at its end. Only training is timed, not vali
 import gzip
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import OURS, STYLE, THEIRS
 from benchmarks.suite import Bar, Job, Measurement, Table, interleave, options, ratio, wanted, write
 from minirlhf.data.shipped import shipped_path
+from minirlhf.runs import RunOptions
+from minirlhf.stages.pretrain import PretrainStage
+from minirlhf.trainers.pretrain import PretrainConfig
 
 TARGET = 1.88  # nats per character, of tinyshakespeare
 BASELINE: dict[str, Any] = {
@@ -36,19 +39,8 @@ BASELINE: dict[str, Any] = {
     "zero_init": False,
     "tie_embeddings": True,
 }
-RECIPE: dict[str, Any] = {
-    "optimizer": "muon",
-    "learning_rate": 5e-3,
-    "final_fraction": 0.0,
-    "schedule": "linear",
-    "warmup_steps": 20,
-    "positions": "rope",
-    "norm": "rms",
-    "mlp": "swiglu",
-    "qk_norm": True,
-    "zero_init": True,
-    "tie_embeddings": False,
-}
+DEFAULTS = asdict(PretrainConfig().optim) | asdict(PretrainStage(RunOptions(Path("out"))).gpt)
+RECIPE: dict[str, Any] = {key: DEFAULTS[key] for key in BASELINE}  # what `minirlhf pretrain` does unless told otherwise
 SCHEDULE = ("learning_rate", "final_fraction", "schedule", "warmup_steps")
 INGREDIENTS: dict[str, tuple[str, ...]] = {
     "Muon": ("optimizer",),

@@ -16,6 +16,7 @@ from minirlhf.errors import UserError
 from minirlhf.generation.sampling import SamplingConfig
 from minirlhf.models.checkpoint import load_model
 from minirlhf.models.gpt import GPTConfig
+from minirlhf.models.hugging_face_config import family
 from minirlhf.records import Turn
 from minirlhf.run_files import read_json, read_rows
 from minirlhf.runs import RunOptions
@@ -95,11 +96,13 @@ def test_missing_and_misspelt_flags_end_with_code_2(words, capsys):
     assert stopped.value.code == 2
 
 
-def test_the_defaults_of_pretrain_are_the_published_small_recipe():
+def test_the_defaults_of_pretrain_are_the_recipe_of_the_benchmark():
     stage = PretrainStage(RunOptions(Path("out")))
     assert (stage.gpt.layers, stage.gpt.heads, stage.gpt.width, stage.gpt.context) == (4, 4, 128, 64)
     assert (stage.training.batch_size, stage.training.steps) == (12, 2000)
     assert stage.held_out_fraction == 0.1
+    assert family(stage.gpt) == "qwen3"
+    assert (stage.training.optim.optimizer, stage.training.optim.learning_rate) == ("muon", 5e-3)
     reward = RewardStage(RunOptions(Path("out")), Path("model"))
     assert (reward.training.epochs, reward.training.optim.final_fraction) == (1.0, 0.0)
 

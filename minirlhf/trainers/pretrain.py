@@ -28,7 +28,11 @@ class PretrainConfig:
     steps: int = 2000  # optimizer steps
     batch_size: int = 12  # windows per step
     micro_batch_size: int | None = None  # windows per forward pass, to save memory; None: the whole batch at once
-    optim: OptimConfig = field(default_factory=OptimConfig)
+    optim: OptimConfig = field(  # what each of these brings: benchmarks/recipe.py
+        default_factory=lambda: OptimConfig(
+            learning_rate=5e-3, optimizer="muon", warmup_steps=20, schedule="linear", final_fraction=0.0
+        )
+    )
 
     def __post_init__(self) -> None:
         check_settings(self, steps=(1, inf), batch_size=(1, inf), micro_batch_size=(1, inf))
