@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minirlhf.errors import UserError
+from minirlhf.models.initialise import initialise
 from minirlhf.nn.attention import Attend, CausalSelfAttention, eager_attend
 from minirlhf.nn.cache import KVCache, empty_cache
 from minirlhf.nn.mlp import GeluMLP, SquaredReluMLP, SwiGLU
@@ -145,7 +146,7 @@ class GPT(nn.Module):
             self.unembedding = None if tied else nn.Linear(config.width, config.vocab_size, bias=False)
         square = torch.ones(config.context, config.context, dtype=torch.bool)
         self.register_buffer("causal", square.tril(), persistent=False)
-        initialise(self, generator or torch.Generator().manual_seed(0))
+        initialise(self, config.layers, config.zero_init, generator or torch.Generator().manual_seed(0))
 
     def hidden(
         self, ids: Tensor, attention_mask: Tensor | None = None, cache: KVCache | None = None
@@ -241,22 +242,3 @@ def make_norm(config: GPTConfig) -> LayerNorm | RMSNorm:
 def make_dropout(config: GPTConfig) -> nn.Module:
     """Dropout, or nothing at all where the rate is 0."""
     return nn.Dropout(config.dropout) if config.dropout > 0 else nn.Identity()
-
-
-@torch.no_grad()
-def initialise(model: GPT, generator: torch.Generator) -> None:
-    """GPT-2's start: matrices normal with std 0.02, biases 0, gains 1 (Radford et al. 2019, section 2.3).
-
-    The 2 · layers projections that write to the residual stream get std 0.02 / √(2 · layers), so that their sum
-    has the variance of one. With zero_init they are 0, so that every block begins by adding nothing, and so is an
-    untied unembedding, so that every token begins equally likely (Yang et al. 2021, arXiv:2203.03466, appendix D.2).
-    """
-    for name, parameter in model.named_parameters():
-        if parameter.dim() == 2:
-            residual = name.endswith("to_out.weight")
-            drawn = torch.randn(parameter.shape, generator=generator, device=generator.device)
-            parameter.copy_(0.02 * drawn / (2 * model.config.layers) ** 0.5 if residual else 0.02 * drawn)
-            if model.config.zero_init and (residual or name == "unembedding.weight"):
-                parameter.zero_()
-        elif name.endswith("bias"):
-            parameter.zero_()
