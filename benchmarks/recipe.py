@@ -1,6 +1,6 @@
 """Better learning: seconds of training until a small model predicts a text as well as the published recipe does.
 
-    python -m benchmarks.recipe --text input.txt.gz [--only race ablation] [--rounds 3] [--quick]
+    python -m benchmarks.recipe --text input.txt.gz [--names recipe baseline] [--seeds 0 1 2] [--quick]
 
 The work: 4 layers, 4 heads, width 128, context 64, batches of 12 windows, the characters of one text, its last tenth
 held out; all of that is read for the validation loss. The baseline is nanoGPT's published recipe for a CPU: GPT-2's
@@ -12,14 +12,16 @@ to a tenth), and reaches the target at its end. Only training is timed, not vali
 """
 
 import gzip
+import json
+import statistics
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import OURS, STYLE, THEIRS
-from benchmarks.suite import Bar, Job, Measurement, Table, interleave, options, ratio, wanted, write
+from benchmarks.suite import RESULTS, ROOT, Bar, Job, Measurement, Table, interleave, options, ratio, write
 from minirlhf.data.shipped import shipped_path
 from minirlhf.runs import RunOptions
 from minirlhf.stages.pretrain import PretrainStage
@@ -52,7 +54,19 @@ INGREDIENTS: dict[str, tuple[str, ...]] = {
     "zero start": ("zero_init",),
     "untied embedding": ("tie_embeddings",),
 }
-STEPS = {"baseline": 2000, "recipe": 270}
+STEPS = {
+    "recipe": 270,
+    "recipe without Muon": 700,
+    "recipe without higher rate, linear to 0": 320,
+    "recipe without rotary positions": 400,
+    "recipe without RMS norm": 280,
+    "recipe without SwiGLU": 310,
+    "recipe without steady queries and keys": 380,
+    "recipe without zero start": 300,
+    "recipe without untied embedding": 300,
+    **{f"baseline with {ingredient}": 600 for ingredient in INGREDIENTS},
+    "baseline": 2000,
+}
 
 
 def settings(name: str) -> dict[str, Any]:
@@ -137,13 +151,40 @@ def learn(text: str, recipe: Mapping[str, Any], steps: int, seed: int, looks: in
 # Report
 
 
-def described(name: str, runs: list[dict[str, Any]]) -> str:
+def key(name: str, seed: int) -> str:
+    return f"{name}, seed {seed}"
+
+
+def described(name: str, runs: Sequence[Mapping[str, Any]]) -> str:
     """The run's name with how many steps it took and where they led."""
-    losses = sorted(run["validation_loss"] for run in runs)
-    return f"{name}: {runs[0]['steps']} steps to {losses[len(losses) // 2]:.3f}"
+    return f"{name}: {runs[0]['steps']} steps to {statistics.median(run['validation_loss'] for run in runs):.3f}"
 
 
-def draw(curves: Mapping[str, list[list[tuple[float, float]]]], target: float, path: Path) -> None:
+def tables_and_bars(runs: Mapping[str, Measurement], source: str, target: float) -> tuple[list[Table], list[Bar]]:
+    """The race over all seeds that both have run, and the ablation of seed 0."""
+    shown = {name: {k: v for k, v in run.items() if k != "curve"} for name, run in runs.items()}
+    seeds = [seed for seed in range(9) if key("recipe", seed) in runs and key("baseline", seed) in runs]
+    race = {name: [shown[key(name, seed)] for seed in seeds] for name in ("recipe", "baseline") if seeds}
+    ablation = {name: [shown[key(name, 0)]] for name in names() if key(name, 0) in runs}
+    tables = [
+        Table(title, "seconds", {described(name, each): each for name, each in rows.items()})
+        for title, rows in (
+            (f"{source}: training until the validation loss is {target:.2f}", race),
+            (f"{source}: what each ingredient brings", ablation),
+        )
+        if rows
+    ]
+    if not seeds:
+        return tables, []
+    worst = max(run["validation_loss"] for run in race["recipe"])
+    return tables, [
+        Bar("seconds of training, recipe / baseline", ratio(Table("", "seconds", race), *race), "<=", 0.5),
+        Bar("validation loss of the recipe, worst seed", round(worst, 3), "<=", target),
+        Bar("parameters of the recipe, millions", race["recipe"][0]["parameters"] / 1e6, "<=", 0.81),
+    ]
+
+
+def draw(runs: Mapping[str, Any], target: float, path: Path) -> None:
     """Loss on a part of the held-out text against seconds of training, a line a run."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -152,58 +193,45 @@ def draw(curves: Mapping[str, list[list[tuple[float, float]]]], target: float, p
         figure = Figure(figsize=(11, 6.2), layout="constrained")
         axes = figure.add_subplot()
         for name, hue in (("baseline", THEIRS[0]), ("recipe", OURS)):
-            for number, curve in enumerate(curves[name]):
-                label = name if number == 0 else None
-                axes.plot(*zip(*curve[1:], strict=True), marker="o", color=hue, label=label)
+            curves = [run["curve"] for key, run in runs.items() if key.startswith(f"{name}, seed")]
+            for number, curve in enumerate(curves):
+                axes.plot(*zip(*curve[1:], strict=True), marker="o", color=hue, label=None if number else name)
         axes.axhline(target, color="#9aa1ac", linestyle="--", label=f"{target:.2f} nats")
         axes.set_ylim(top=3)
         axes.set_xlabel("seconds of training")
         axes.set_ylabel("validation loss, nats per character")
-        axes.set_title("Learning a text by the character: three seeds each")
+        axes.set_title("Learning a text by the character, a line a seed")
         axes.legend()
         figure.savefig(path, metadata={"Date": None, "Creator": None})
 
 
 def main() -> None:
-    parser = options(__doc__, rounds=3, parts=("race", "ablation"))
+    parser = options(__doc__, rounds=3)
     parser.add_argument("--text", type=Path, help="the text, gz or not; the shipped stories when not given")
-    parser.add_argument("--names", nargs="+", choices=names(), default=names(), help="which runs of the ablation")
+    parser.add_argument("--names", nargs="+", choices=names(), default=names(), help="what to run; the rest stays")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of recipe and baseline; others run 0")
     flags = parser.parse_args()
     text = (flags.text or shipped_path("stories.txt")).resolve()
-    steps = {name: max(STEPS[name] // 50, 4) if flags.quick else STEPS[name] for name in names()}
-
-    def job(name: str, seed: int) -> Job:
-        given = {"text": str(text), "recipe": settings(name), "steps": steps[name], "seed": seed}
-        return Job("recipe", "learn", given)
-
-    tables, bars, more = [], [], {}
-    if wanted(flags, "race"):
-        runs: dict[str, list[Any]] = {}
-        for seed in range(1 if flags.quick else flags.rounds):
-            for name, measured in interleave({n: job(n, seed) for n in ("recipe", "baseline")}, 1, "seconds").items():
-                runs.setdefault(name, []).extend(measured)
-        curves = {name: [run.pop("curve") for run in each] for name, each in runs.items()}
-        race = Table("race", "seconds", runs)
-        losses = {name: [run["validation_loss"] for run in each] for name, each in runs.items()}
-        target = TARGET if flags.text else max(losses["baseline"])
-        bars = [
-            Bar("seconds of training, recipe / baseline", ratio(race, "recipe", "baseline"), "<=", 0.5),
-            Bar("validation loss of the recipe, worst seed", max(losses["recipe"]), "<=", target),
-            Bar("parameters of the recipe, millions", runs["recipe"][0]["parameters"] / 1e6, "<=", 0.81),
-        ]
-        title = f"{text.name.split('.')[0]}: training until the validation loss is {target:.2f}"
-        tables.append(replace(race, title=title, runs={described(name, each): each for name, each in runs.items()}))
-        more["curves"] = curves
-    if wanted(flags, "ablation"):
-        found: dict[str, list[Measurement]] = interleave({name: job(name, 0) for name in flags.names}, 1, "seconds")
-        for each in found.values():
-            each[0].pop("curve")
-        title = f"{text.name.split('.')[0]}: what each ingredient brings"
-        tables.append(Table(title, "seconds", {described(name, each): each for name, each in found.items()}))
-    recorded = {name: settings(name) for name in names()}
-    path = write("recipe", "A better recipe for small models", flags, tables, bars, recipes=recorded, **more)
-    if "curves" in more:
-        draw(more["curves"], target, path.with_name("recipe_loss.svg"))
+    folder = flags.out or (ROOT / "runs" / "bench" if flags.quick else RESULTS)
+    file = folder / "recipe.json"
+    runs = json.loads(file.read_text(encoding="utf-8"))["runs"] if file.exists() and not flags.quick else {}
+    for seed in flags.seeds[:1] if flags.quick else flags.seeds:
+        jobs = {}
+        for name in flags.names:
+            if seed == 0 or name in ("recipe", "baseline"):
+                steps = max(STEPS[name] // 50, 4) if flags.quick else STEPS[name]
+                given = {"text": str(text), "recipe": settings(name), "steps": steps, "seed": seed}
+                jobs[key(name, seed)] = Job("recipe", "learn", given)
+        runs |= {name: measured[0] for name, measured in interleave(jobs, 1, "seconds").items()}
+    finished = [run["validation_loss"] for name, run in runs.items() if name.startswith("baseline, seed")]
+    target = TARGET if flags.text else max(finished, default=TARGET)
+    tables, bars = tables_and_bars(runs, text.name.split(".")[0], target)
+    notes = ["![Validation loss against seconds of training](results/recipe_loss.svg)"]
+    recipes = {name: settings(name) for name in names()}
+    path = write(
+        "recipe", "A better recipe for small models", flags, tables, bars, notes=notes, recipes=recipes, runs=runs
+    )
+    draw(runs, target, path.with_name("recipe_loss.svg"))
 
 
 if __name__ == "__main__":
