@@ -104,7 +104,7 @@ def read_characters(path: Path) -> tuple[Any, int]:
 # Worker
 
 
-def learn(text: str, recipe: Mapping[str, Any], steps: int, seed: int, looks: int = 12) -> dict[str, Any]:
+def learn(text: str, recipe: Mapping[str, Any], steps: int, seed: int, looks: int = 8) -> dict[str, Any]:
     """Trains for so many steps; the loss on the held-out text at the end, and on a part of it on the way."""
     from minirlhf.data.batches import split_stream, validation_windows, window_batch
     from minirlhf.evaluation.held_out import evaluate_held_out

@@ -4,6 +4,7 @@ Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; `
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,21 @@ def orthogonalise(matrices: Tensor) -> Tensor:
         gram = x @ x.mT  # [N m m]
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x
+
+
+def whole(x: Any) -> Tensor:
+    """A matrix that is cut up among several processes, put together; any other as it is."""
+    together: Tensor = x.full_tensor() if hasattr(x, "full_tensor") else x
+    return together
+
+
+def cut_like(matrix: Any, x: Tensor) -> Tensor:
+    """This process's part of x, cut up as the matrix is; all of it where that is whole."""
+    if not hasattr(matrix, "full_tensor"):
+        return x
+    from torch.distributed.tensor import distribute_tensor  # a second to import, and seldom needed
+
+    return distribute_tensor(x, matrix.device_mesh, matrix.placements, src_data_rank=None)
 
 
 class Muon:
@@ -72,10 +88,10 @@ class Muon:
                 ahead = matrix.grad.lerp(momentum, self.momentum_decay)  # where the momentum will be one step on
                 same_shape.setdefault(matrix.shape, []).append((matrix, ahead))
         for shape, pairs in same_shape.items():
-            matrices = [matrix for matrix, _ in pairs]
-            updates = orthogonalise(torch.stack([ahead for _, ahead in pairs])).unbind()
-            torch._foreach_mul_(matrices, 1 - learning_rate * self.weight_decay)
-            torch._foreach_add_(matrices, updates, alpha=-learning_rate * 0.2 * max(shape) ** 0.5)
+            updates = orthogonalise(torch.stack([whole(ahead) for _, ahead in pairs]))
+            for (weight, _), update in zip(pairs, updates, strict=True):
+                weight.mul_(1 - learning_rate * self.weight_decay)
+                weight.add_(cut_like(weight, update), alpha=-learning_rate * 0.2 * max(shape) ** 0.5)
 
     def state_tensors(self) -> dict[str, Tensor]:
         """A copy of everything a resumed run needs: AdamW's, and `momentum.NAME` of every matrix."""
