@@ -205,6 +205,10 @@ def draw(runs: Mapping[str, Any], target: float, path: Path) -> None:
         figure.savefig(path, metadata={"Date": None, "Creator": None})
 
 
+def run_once(name: str, job: Job) -> dict[str, Measurement]:
+    return {each: measured[0] for each, measured in interleave({name: job}, 1, "validation_loss").items()}
+
+
 def main() -> None:
     parser = options(__doc__, rounds=3)
     parser.add_argument("--text", type=Path, help="the text, gz or not; the shipped stories when not given")
@@ -215,23 +219,21 @@ def main() -> None:
     folder = flags.out or (ROOT / "runs" / "bench" if flags.quick else RESULTS)
     file = folder / "recipe.json"
     runs = json.loads(file.read_text(encoding="utf-8"))["runs"] if file.exists() and not flags.quick else {}
-    for seed in flags.seeds[:1] if flags.quick else flags.seeds:
-        jobs = {}
-        for name in flags.names:
-            if seed == 0 or name in ("recipe", "baseline"):
-                steps = max(STEPS[name] // 50, 4) if flags.quick else STEPS[name]
-                given = {"text": str(text), "recipe": settings(name), "steps": steps, "seed": seed}
-                jobs[key(name, seed)] = Job("recipe", "learn", given)
-        runs |= {name: measured[0] for name, measured in interleave(jobs, 1, "seconds").items()}
-    finished = [run["validation_loss"] for name, run in runs.items() if name.startswith("baseline, seed")]
-    target = TARGET if flags.text else max(finished, default=TARGET)
-    tables, bars = tables_and_bars(runs, text.name.split(".")[0], target)
-    notes = ["![Validation loss against seconds of training](results/recipe_loss.svg)"]
     recipes = {name: settings(name) for name in names()}
-    path = write(
-        "recipe", "A better recipe for small models", flags, tables, bars, notes=notes, recipes=recipes, runs=runs
-    )
-    draw(runs, target, path.with_name("recipe_loss.svg"))
+    notes = ["![Validation loss against seconds of training](results/recipe_loss.svg)"]
+    for seed in flags.seeds[:1] if flags.quick else flags.seeds:
+        for name in flags.names:
+            if seed and name not in ("recipe", "baseline"):
+                continue
+            steps = max(STEPS[name] // 50, 4) if flags.quick else STEPS[name]
+            given = {"text": str(text), "recipe": recipes[name], "steps": steps, "seed": seed}
+            runs |= run_once(key(name, seed), Job("recipe", "learn", given))
+            finished = [run["validation_loss"] for each, run in runs.items() if each.startswith("baseline, seed")]
+            target = TARGET if flags.text else max(finished, default=TARGET)
+            tables, bars = tables_and_bars(runs, text.name.split(".")[0], target)
+            title = "A better recipe for small models"
+            path = write("recipe", title, flags, tables, bars, notes=notes, recipes=recipes, runs=runs)
+            draw(runs, target, path.with_name("recipe_loss.svg"))  # after each, so that a long evening may be cut short
 
 
 if __name__ == "__main__":
