@@ -216,6 +216,7 @@ def main() -> None:
         same = run(Job("generate", "same_text", {"setting": asdict(setting)}))
         if same is not None:
             bars.append(Bar(f"({label}) greedy tokens that agree with transformers'", same["agreement"], ">=", 1.0))
+        write("generate", "Generation", flags, tables, bars, done=False)
     write("generate", "Generation", flags, tables, bars, growth(flags.quick) if wanted(flags, "growth") else [])
 
 

@@ -257,11 +257,13 @@ def write(
     bars: Sequence[Bar] = (),
     growth: Sequence[Growth] = (),
     notes: Sequence[str] = (),
+    done: bool = True,
     **more: Any,
 ) -> Path:
     """Writes NAME.json, prints the bars, draws NAME.svg. A bar without a figure (a peer was missing) is left out.
 
-    After --only, what was not measured stays in the file as it was.
+    After --only, what was not measured stays in the file as it was. A benchmark calls this after every part, done only
+    at the end, so that a run that is stopped keeps what it has measured.
     """
     folder = flags.out or (ROOT / "runs" / "bench" if flags.quick else RESULTS)
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -290,6 +292,8 @@ def write(
             content[part] = updated(before[part], content[part], keys)
         content["notes"] = list(dict.fromkeys([*before["notes"], *notes]))
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    if not done:
+        return path
     for bar in bars:
         print(f"{'held  ' if bar.held else 'MISSED'} {bar.name}: {bar.value:.3g} (bar {bar.sense} {bar.target:g})")
     from benchmarks.figures import draw  # matplotlib is not needed by the workers

@@ -224,6 +224,7 @@ def main() -> None:
         table = Table(title, "tokens_per_second", interleave(jobs, rounds, "tokens_per_second"))
         tables.append(table)
         bars += bars_of(table, f"({label})", *held)
+        write("train", "Training step", flags, tables, bars, done=False)
     grown = growth(flags.quick) if wanted(flags, "growth") else []
     write("train", "Training step", flags, tables, bars, grown)
 

@@ -38,6 +38,7 @@ UNITS = {"ppo": "episodes", "grpo": "episodes", "dpo": "pairs", "reward": "pairs
 TARGETS = {"ppo": 1.7, "grpo": 2.0, "dpo": 1.6, "reward": 1.3, "sft": 1.6}
 MEMORY = 0.6  # of TRL's
 MANY = 10**9
+TITLE = "Preference and RL trainers"
 
 
 # Ours as workers
@@ -312,6 +313,7 @@ def growth(quick: bool) -> list[Growth]:
 def main() -> None:
     flags = options(__doc__, 3, (*UNITS, "growth")).parse_args()
     rounds, tables, bars = 1 if flags.quick else flags.rounds, [], []
+    more = {"ppo_versions": versions(PPO_PYTHON)} if PPO_PYTHON.exists() else {}
     for trainer, unit in UNITS.items():
         if not wanted(flags, trainer):
             continue
@@ -328,9 +330,9 @@ def main() -> None:
         bars.append(Bar(f"{name}, memory over TRL's", ratio(table, "minirlhf", peer, "peak_rss_mib"), "<=", MEMORY))
         share = ratio(table, "minirlhf", "bound: matrix products")
         print(f"{name}: {share:.2f} of the matrix-product bound")
+        write("trainers", TITLE, flags, tables, bars, done=False, **more)
     grown = growth(flags.quick) if wanted(flags, "growth") else []
-    more = {"ppo_versions": versions(PPO_PYTHON)} if PPO_PYTHON.exists() else {}
-    write("trainers", "Preference and RL trainers", flags, tables, bars, grown, **more)
+    write("trainers", TITLE, flags, tables, bars, grown, **more)
 
 
 if __name__ == "__main__":
