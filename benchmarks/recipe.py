@@ -13,6 +13,7 @@ to a tenth), and reaches the target at its end. Only training is timed, not vali
 
 import gzip
 import json
+import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import OURS, STYLE, THEIRS
-from benchmarks.suite import RESULTS, ROOT, Bar, Job, Measurement, Table, interleave, options, ratio, write
+from benchmarks.suite import RESULTS, ROOT, Bar, Job, Measurement, Table, options, ratio, run, write
 from minirlhf.data.shipped import shipped_path
 from minirlhf.runs import RunOptions
 from minirlhf.stages.pretrain import PretrainStage
@@ -104,11 +105,20 @@ def read_characters(path: Path) -> tuple[Any, int]:
 # Worker
 
 
-def learn(text: str, recipe: Mapping[str, Any], steps: int, seed: int, looks: int = 8) -> dict[str, Any]:
-    """Trains for so many steps; the loss on the held-out text at the end, and on a part of it on the way."""
+def learn(
+    text: str, recipe: Mapping[str, Any], steps: int, seed: int, folder: str, pause: float = math.inf, looks: int = 8
+) -> dict[str, Any]:
+    """Trains for so many steps; the loss on the held-out text at the end, and on a part of it on the way.
+
+    After `pause` seconds it keeps everything in the folder, and the next call goes on from there. Seconds are those
+    of the clock; processor seconds, of all threads, hardly depend on what else the machine does.
+    """
+    from safetensors.torch import load_file, save_file
+
     from minirlhf.data.batches import split_stream, validation_windows, window_batch
     from minirlhf.evaluation.held_out import evaluate_held_out
     from minirlhf.models.gpt import GPT, GPTConfig
+    from minirlhf.nn.lean_attention import lean_attend
     from minirlhf.seeding import torch_generator
     from minirlhf.trainers.muon import make_optimizer
     from minirlhf.trainers.optim import OptimConfig
@@ -119,7 +129,7 @@ def learn(text: str, recipe: Mapping[str, Any], steps: int, seed: int, looks: in
     optim_fields = OptimConfig.__dataclass_fields__
     optim = OptimConfig(**{key: value for key, value in recipe.items() if key in optim_fields})
     shape = {key: value for key, value in recipe.items() if key not in optim_fields}
-    model = GPT(GPTConfig(vocabulary, bias=False, **shape), torch_generator(seed, "init"))
+    model = GPT(GPTConfig(vocabulary, bias=False, **shape), torch_generator(seed, "init"), lean_attend)
     config = PretrainConfig(steps=steps, batch_size=12, optim=optim)
     context = model.config.context
 
@@ -130,21 +140,40 @@ def learn(text: str, recipe: Mapping[str, Any], steps: int, seed: int, looks: in
         return [window_batch(train, context, config.batch_size, torch_generator(seed, "windows", step))]
 
     part = held_out[: 200 * context + 1]
-    curve, seconds, started = [(0.0, loss(part))], 0.0, time.perf_counter()
     optimizer = make_optimizer(model.named_parameters(), optim)
-    for report in train_pretrain(model, batches, optimizer, config, seed):
-        if report.step % max(steps // looks, 1) == 0 or report.step == steps:
-            seconds += time.perf_counter() - started
-            curve.append((seconds, loss(part)))
-            model.train()
-            started = time.perf_counter()
+    told, tensors = Path(folder) / "progress.json", Path(folder) / "progress.safetensors"
+    progress: dict[str, Any] = {"step": 0, "seconds": 0.0, "processor_seconds": 0.0, "curve": [[0.0, loss(part)]]}
+    if told.exists():
+        progress = json.loads(told.read_text(encoding="utf-8"))
+        saved = load_file(tensors)
+        model.load_state_dict({name: saved[f"model.{name}"] for name in model.state_dict()})
+        optimizer.load_state_tensors({k.removeprefix("o."): v for k, v in saved.items() if k.startswith("o.")})
+    begun, started, processor = time.perf_counter(), time.perf_counter(), time.process_time()
+    for report in train_pretrain(model, batches, optimizer, config, seed, progress["step"]):
+        paused = time.perf_counter() - begun > pause
+        if report.step % max(steps // looks, 1) == 0 or report.step == steps or paused:
+            progress["step"] = report.step
+            progress["seconds"] += time.perf_counter() - started
+            progress["processor_seconds"] += time.process_time() - processor
+            if not paused:
+                progress["curve"].append([progress["seconds"], loss(part)])
+                model.train()
+            started, processor = time.perf_counter(), time.process_time()
+        if paused and report.step < steps:
+            told.parent.mkdir(parents=True, exist_ok=True)
+            weights = {f"model.{name}": tensor.clone() for name, tensor in model.state_dict().items()}
+            save_file(weights | {f"o.{name}": tensor for name, tensor in optimizer.state_tensors().items()}, tensors)
+            told.write_text(json.dumps(progress), encoding="utf-8")
+            return {"steps": report.step, "validation_loss": math.nan}
+    told.unlink(missing_ok=True)
     return {
-        "seconds": seconds,
+        "seconds": progress["seconds"],
+        "processor_seconds": progress["processor_seconds"],
         "steps": steps,
         "validation_loss": loss(held_out),
-        "milliseconds_a_step": 1000 * seconds / steps,
+        "milliseconds_a_step": 1000 * progress["seconds"] / steps,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "curve": curve,
+        "curve": progress["curve"],
     }
 
 
@@ -179,6 +208,12 @@ def tables_and_bars(runs: Mapping[str, Measurement], source: str, target: float)
     worst = max(run["validation_loss"] for run in race["recipe"])
     return tables, [
         Bar("seconds of training, recipe / baseline", ratio(Table("", "seconds", race), *race), "<=", 0.5),
+        Bar(
+            "processor seconds of training, recipe / baseline",
+            ratio(Table("", "seconds", race), *race, "processor_seconds"),
+            "<=",
+            0.5,
+        ),
         Bar("validation loss of the recipe, worst seed", round(worst, 3), "<=", target),
         Bar("parameters of the recipe, millions", race["recipe"][0]["parameters"] / 1e6, "<=", 0.81),
     ]
@@ -205,16 +240,13 @@ def draw(runs: Mapping[str, Any], target: float, path: Path) -> None:
         figure.savefig(path, metadata={"Date": None, "Creator": None})
 
 
-def run_once(name: str, job: Job) -> dict[str, Measurement]:
-    return {each: measured[0] for each, measured in interleave({name: job}, 1, "validation_loss").items()}
-
-
 def main() -> None:
     parser = options(__doc__, rounds=3)
     parser.add_argument("--text", type=Path, help="the text, gz or not; the shipped stories when not given")
     parser.add_argument("--names", nargs="+", choices=names(), default=names(), help="what to run; the rest stays")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of recipe and baseline; others run 0")
-    flags = parser.parse_args()
+    parser.add_argument("--seconds", type=float, default=math.inf, help="pause after so long; call again to go on")
+    flags, started = parser.parse_args(), time.perf_counter()
     text = (flags.text or shipped_path("stories.txt")).resolve()
     folder = flags.out or (ROOT / "runs" / "bench" if flags.quick else RESULTS)
     file = folder / "recipe.json"
@@ -226,8 +258,18 @@ def main() -> None:
             if seed and name not in ("recipe", "baseline"):
                 continue
             steps = max(STEPS[name] // 50, 4) if flags.quick else STEPS[name]
-            given = {"text": str(text), "recipe": recipes[name], "steps": steps, "seed": seed}
-            runs |= run_once(key(name, seed), Job("recipe", "learn", given))
+            left = flags.seconds - (time.perf_counter() - started)
+            if left <= 0:
+                return
+            given = {"text": str(text), "recipe": recipes[name], "steps": steps, "seed": seed, "pause": min(left, 1e9)}
+            given |= {"folder": str(ROOT / "runs" / "bench" / "recipe" / key(name, seed).replace(" ", "-"))}
+            measured = run(Job("recipe", "learn", given))
+            assert measured is not None
+            if math.isnan(measured["validation_loss"]):
+                print(f"  {key(name, seed)}: paused after {measured['steps']} steps", flush=True)
+                return
+            print(f"  {key(name, seed)}: {measured['seconds']:.0f} s, {measured['validation_loss']:.4f}", flush=True)
+            runs[key(name, seed)] = measured
             finished = [run["validation_loss"] for each, run in runs.items() if each.startswith("baseline, seed")]
             target = TARGET if flags.text else max(finished, default=TARGET)
             tables, bars = tables_and_bars(runs, text.name.split(".")[0], target)
