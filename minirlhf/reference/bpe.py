@@ -20,8 +20,8 @@ replaces its pair everywhere and from left to right, and a run of equal ids that
 whole pairs before it, or one would have crossed. So every stretch that becomes t goes through the same merges in the
 same order, the last of which is the one pair that makes t. It also follows that encode(t) is t's one id.
 
-**Cost.** With n ids and m merges, training and encoding take O(n m) steps. `tokenizers/bpe.py` keeps the
-counts up to date instead, `tokenizers/merges.py` keeps the possible merges in a heap, and both must give the same.
+**Cost.** With n ids and m merges, training and encoding take O(n m) steps. `tokenizers/learn.py` looks only where a
+merge changes something, `tokenizers/merges.py` keeps the possible merges in a heap, and both must give the same.
 """
 
 from collections import Counter
