@@ -304,7 +304,7 @@ def measure(flags: argparse.Namespace, folder: Path) -> None:
         bars.append(Bar(f"training, s per MB: {points[-1][0]} MB over 1 MB", per_mb[-1] / per_mb[0], "<=", 1.0))
         bars.append(Bar("training: exponent of processor time in the text's size", exponent(points), "<=", 1.0))
     if wanted(flags, "limit"):
-        size, mebibytes = (30, 20) if flags.quick else (300, 160)
+        size, mebibytes = (30, 48) if flags.quick else (300, 160)
         table = measure_limit(large, folder / "big.txt", size, mebibytes)
         tables.append(table)
         for how, sense, target in (("streamed", ">=", 1.0), ("whole text", "<=", 0.0)):
