@@ -75,8 +75,8 @@ class Run:
 
 
 def learning_run(wrong_sign=False, advantages_of=group_advantages):
-    optim = dataclasses.replace(CONSTANT, learning_rate=2e-2)
-    config = changed(steps=25, batch_size=32, group_size=4, minibatches=2, max_new_tokens=6, kl_coef=0.01, optim=optim)
+    optim = dataclasses.replace(CONSTANT, learning_rate=5e-3)
+    config = changed(steps=60, batch_size=32, group_size=4, minibatches=2, max_new_tokens=6, kl_coef=0.01, optim=optim)
     config = dataclasses.replace(config, missing_end_penalty=None)
     prompts = prompt_batch([chr(97 + n % 7) * (1 + n % 3) for n in range(8)])
     sign = -1 if wrong_sign else 1
