@@ -207,7 +207,8 @@ def reinforce_backward(
         )  # [b R] nats
         check_finite(log_probs=log_probs[mask])
         policy_loss = reinforce_loss(log_probs, part.advantages, mask, tokens)
-        entropy = masked_mean(entropies, mask, tokens)
+        steered = entropies if config.entropy_coef else entropies.detach()  # no gradient for what is only told
+        entropy = masked_mean(steered, mask, tokens)
         (policy_loss - config.entropy_coef * entropy).backward()
         for name, term in zip(losses, (policy_loss, entropy), strict=True):
             losses[name] += term.item()
