@@ -223,7 +223,7 @@ def main() -> None:
         jobs = jobs_of(setting, 0.5 if flags.quick else seconds, not (flags.eager or flags.quick))
         table = Table(title, "tokens_per_second", interleave(jobs, rounds, "tokens_per_second"))
         tables.append(table)
-        bars += bars_of(table, f"({label})", *held)
+        bars += bars_of(table, label, *held)
         write("train", "Training step", flags, tables, bars, done=False)
     grown = growth(flags.quick) if wanted(flags, "growth") else []
     write("train", "Training step", flags, tables, bars, grown)
