@@ -120,6 +120,8 @@ class Rollout:
     scores: Tensor
     prompts: tuple[str, ...]
     responses: tuple[str, ...]
+    generation_seconds: float = 0.0
+    """How long the answers took to write, in this process."""
 
 
 @dataclass(frozen=True)

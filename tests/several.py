@@ -52,7 +52,7 @@ class Notes:
     def reports(self, reports):
         for report in reports:
             for name, value in report.metrics.items():
-                if not name.endswith("_per_second"):
+                if not name.endswith(("_per_second", "_seconds")):
                     self.tensors[f"metric.{report.step}.{name}"] = torch.tensor(value, dtype=torch.float64)
             for name, value in report.state.items():
                 self.tensors[f"state.{report.step}.{name}"] = torch.tensor(value, dtype=torch.float64)

@@ -217,6 +217,21 @@ GLOSSARY: dict[str, GlossaryRow] = {
         "Steady.",
         "If it sinks, answers are growing longer or the machine is busy.",
     ),
+    "generation_seconds": GlossaryRow(
+        "Time of a step that went into writing the answers, token by token.",
+        "Grows with the longest answer of the batch and is often the largest share.",
+        "Too long: fewer max_new_tokens, or larger batches, which write more answers in the same time.",
+    ),
+    "scoring_seconds": GlossaryRow(
+        "Time of a step that went into judging the answers: reference, critic and reward model read each of them.",
+        "Less than the update takes.",
+        "Too long: look at a reward function of your own; it is called once per step.",
+    ),
+    "update_seconds": GlossaryRow(
+        "Time of a step that went into learning from the answers, all passes together.",
+        "Grows with the number of epochs and with the length of the answers.",
+        "Too long: fewer epochs, or a smaller model as critic.",
+    ),
 }
 
 

@@ -1,6 +1,7 @@
 """One rollout: prompts in, facts out. Nothing here carries a graph, and nothing here draws a conclusion."""
 
 from dataclasses import replace
+from time import perf_counter
 
 import torch
 from torch import Tensor, nn
@@ -47,10 +48,12 @@ def collect(
     check_plain_sampling(sampling)
     check_evaluation_mode(policy=policy, value_model=value_model, reference=reference)
     check_finite(**{f"policy.{name}": weight for name, weight in policy.named_parameters()})  # cheap beside sampling
+    started = perf_counter()
     prompts = share_prompts(world, prompts, sampling.max_new_tokens, generator)
     generation = generate(policy, prompts, sampling, (tokenizer.end_id,), tokenizer.pad_id, generator)
     generation = cut_at_stop(generation, (tokenizer.end_id,), tokenizer.pad_id)
     responses = response_texts(generation, tokenizer)
+    generation_seconds = perf_counter() - started
 
     def log_probs_of(model: nn.Module) -> Tensor:
         def evaluate(ids: Tensor, attention_mask: Tensor, response_tokens: int) -> Tensor:
@@ -81,6 +84,7 @@ def collect(
         scores=penalise_missing_end(scores, generation.ended, missing_end_penalty),
         prompts=prompts.texts,
         responses=responses,
+        generation_seconds=generation_seconds,
     )
     return gather_rollout(world, rollout, tokenizer.pad_id)
 

@@ -52,6 +52,7 @@ def gather_rollout(world: World, rollout: Rollout, pad_id: int) -> Rollout:
         scores=gather(world, rollout.scores),
         prompts=gather_texts(world, rollout.prompts),
         responses=gather_texts(world, rollout.responses),
+        generation_seconds=rollout.generation_seconds,
     )
 
 

@@ -72,9 +72,16 @@ def over_updates(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return row
 
 
-def speed(rollout: Rollout, seconds: float) -> dict[str, float]:
-    """Answers, and the tokens in them, written and learnt from per second."""
+def speed(rollout: Rollout, started: float, collected: float, concluded: float, updated: float) -> dict[str, float]:
+    """Answers, and the tokens in them, written and learnt from per second, and the step's three long stretches.
+
+    The arguments are moments on one clock, in seconds: the step began, had its rollout, had drawn its conclusions,
+    had made its updates.
+    """
     return {
-        "episodes_per_second": len(rollout.scores) / seconds,
-        "tokens_per_second": rollout.response_mask.sum().item() / seconds,
+        "episodes_per_second": len(rollout.scores) / (updated - started),
+        "tokens_per_second": rollout.response_mask.sum().item() / (updated - started),
+        "generation_seconds": rollout.generation_seconds,
+        "scoring_seconds": collected - started - rollout.generation_seconds,
+        "update_seconds": updated - concluded,
     }

@@ -148,12 +148,14 @@ def train_grpo(
             config.micro_batch_size,
             world,
         )
+        collected = perf_counter()
         scores = clip_magnitude(rollout.scores, config.score_clip)
         advantages = advantages_of(scores, config.group_size)  # [B]: what it means
         metrics = rollout_metrics(rollout, token_rewards(rollout, 0.0), true_reward)
         del metrics["reward_mean"]  # the KL penalty is no part of the reward here: it would be score_mean again
         metrics["score_std_in_group"] = scores.reshape(-1, config.group_size).std(dim=1).mean().item()
         metrics["kl_exact_probe_nats_per_token"] = exact_kl_probe(policy, reference, rollout, config.temperature)
+        concluded = perf_counter()
 
         updates: list[dict[str, float]] = []
         shuffle = torch_generator(seed, "minibatches", TOGETHER, step)
@@ -169,7 +171,8 @@ def train_grpo(
         optimizer.zero_grad()  # leave nothing of a minibatch that was skipped
 
         metrics |= over_updates(updates) | {"learning_rate": learning_rate, "kl_coef": config.kl_coef}
-        yield Report(step + 1, metrics | speed(rollout, perf_counter() - started))
+        metrics |= speed(rollout, started, collected, concluded, perf_counter())
+        yield Report(step + 1, metrics)
 
 
 def repeated(prompts: PromptBatch, group_size: int) -> PromptBatch:

@@ -162,10 +162,12 @@ def train_ppo(
             config.micro_batch_size,
             world,
         )
+        collected = perf_counter()
         rewards = token_rewards(rollout, kl_coef, config.score_clip)  # [B R]: score minus KL penalty, by token
         experience = conclude(rollout, rewards, value_model, config)  # what it means
         metrics = rollout_metrics(rollout, rewards, true_reward)
         metrics["kl_exact_probe_nats_per_token"] = exact_kl_probe(policy, reference, rollout, config.temperature)
+        concluded = perf_counter()
 
         updates: list[dict[str, float]] = []
         shuffle = torch_generator(seed, "minibatches", TOGETHER, step)
@@ -186,7 +188,8 @@ def train_ppo(
         if config.kl_target is not None:
             kl = metrics["kl_nats_per_response"]
             kl_coef = next_kl_coef(kl_coef, kl, config.kl_target, config.kl_horizon, len(rewards))
-        yield Report(step + 1, metrics | speed(rollout, perf_counter() - started), {"kl_coef": kl_coef})
+        metrics |= speed(rollout, started, collected, concluded, perf_counter())
+        yield Report(step + 1, metrics, {"kl_coef": kl_coef})
 
 
 def conclude(rollout: Rollout, rewards: Tensor, value_model: ValueModel, config: PPOConfig) -> Experience:

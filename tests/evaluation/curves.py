@@ -66,6 +66,9 @@ def policy_rows(seed=0, n=100, critic=True, **faults):
         "episodes_per_second": 100 + noise(3),
         "tokens_per_second": 3000 + noise(80),
         "distinct_2": 0.5 - 0.05 * gain + noise(0.01),
+        "generation_seconds": 0.3 + np.abs(noise(0.01)),
+        "scoring_seconds": 0.1 + np.abs(noise(0.01)),
+        "update_seconds": 0.2 + np.abs(noise(0.01)),
     }
     return rows_of(columns, faults, t, generator, n)
 

@@ -1,6 +1,7 @@
 """The metrics of a rollout, against sums written out by hand."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -86,4 +87,11 @@ def test_the_row_of_a_rollout_s_updates():
 def test_speed_counts_answers_and_their_tokens():
     rollout = tiny_rollout()
     tokens = int(rollout.response_mask.sum())
-    assert speed(rollout, 2.0) == {"episodes_per_second": 3.0, "tokens_per_second": tokens / 2}
+    found = speed(replace(rollout, generation_seconds=0.75), 10.0, 11.0, 11.25, 12.0)
+    assert found == {
+        "episodes_per_second": 3.0,
+        "tokens_per_second": tokens / 2,
+        "generation_seconds": 0.75,
+        "scoring_seconds": 0.25,
+        "update_seconds": 0.75,
+    }

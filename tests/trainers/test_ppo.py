@@ -64,6 +64,9 @@ METRICS = [
     "learning_rate",
     "episodes_per_second",
     "tokens_per_second",
+    "generation_seconds",
+    "scoring_seconds",
+    "update_seconds",
     "distinct_2",
 ]
 
@@ -99,7 +102,7 @@ def changed(**fields):
 
 
 def without_clock(metrics):
-    return {name: value for name, value in metrics.items() if not name.endswith("_per_second")}
+    return {name: value for name, value in metrics.items() if not name.endswith(("_per_second", "_seconds"))}
 
 
 def learning_run(wrong_sign=False):
