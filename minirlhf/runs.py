@@ -27,6 +27,7 @@ from minirlhf.models.checkpoint import checkpoint_exists, load_training_state
 from minirlhf.models.speed import AttendName, find_attend
 from minirlhf.records import Report
 from minirlhf.run_files import TEMPORARY_SUFFIX, append_row, cut_rows, flat, git_commit, plain, read_json, write_json
+from minirlhf.run_profile import profiled
 from minirlhf.run_progress import progress_display, stop_requests
 from minirlhf.trainers.checks import check_settings
 
@@ -46,6 +47,7 @@ class RunOptions:
     attend: AttendName = "lean"  # attention by its definition (eager), in fewer passes, or by a GPU kernel (fused)
     compile: bool = False  # compile the transformer blocks: slow first steps, then faster ones
     quiet: bool = False  # no progress bar, a line every --log-every steps
+    profile: bool = False  # record a few steps after warming up: RUN/profile/table.txt and a trace say where time went
 
     def __post_init__(self) -> None:
         endless = float("inf")
@@ -53,7 +55,7 @@ class RunOptions:
 
 
 # What may change between a run and its resumption, because no weight depends on it.
-FREE_TO_CHANGE = {"resume", "overwrite", "save_every_seconds", "log_every", "quiet", "out"}
+FREE_TO_CHANGE = {"resume", "overwrite", "save_every_seconds", "log_every", "quiet", "out", "profile"}
 
 
 @dataclass(frozen=True)
@@ -191,6 +193,8 @@ def drive(
     eval_every, log_every = options.eval_every or max(10, steps // 20), options.log_every or max(5, steps // 40)
     if sample and run.start_step == 0:
         _append_samples(samples_path, 0, sample())
+    if options.profile:
+        reports = profiled(reports, run.folder / "profile", steps - run.start_step, run.device)
     started = time.perf_counter() - run.seconds
     saved = time.perf_counter()
     with stop_requests() as stop, progress_display(steps, run.start_step, options.quiet, log_every) as show_progress:

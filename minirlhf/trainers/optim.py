@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from minirlhf.errors import UserError
 from minirlhf.objectives.guards import NonFiniteError, describe_non_finite
@@ -196,6 +197,10 @@ def clip_grad_norm(gradients: list[Tensor], max_norm: float) -> float:
     return norm
 
 
+OPTIMIZER = "optimizer and clipping"  # the name of a step in a profile
+
+
+@record_function(OPTIMIZER)
 def guarded_step(model: nn.Module, optimizer: Optimizer, learning_rate: float, max_grad_norm: float) -> float:
     """Clip the model's gradients to a global norm and step; returns the norm before clipping.
 
