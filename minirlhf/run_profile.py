@@ -227,7 +227,7 @@ def table(times: StepTimes, plain_ms: float, timed: Mapping[str, float], operato
             "",
             *(line(part, times.parts[part], bars[part]) for part in ordered),
             line("together", times.milliseconds),
-            f"{OVERHEAD}: the clock on the wall minus all operators; data, dispatch and the recorder are in it.",
+            f"({OVERHEAD}: the wall clock minus all operators; data and the recorder are in it)",
             *(["", "By the trainer's clock"] if timed else []),
             *(line(name, ms) for name, ms in timed.items()),
             "",
