@@ -46,8 +46,9 @@ def road(tmp_path_factory):
     folder = tmp_path_factory.mktemp("road")
     write_data(folder / "data")
     (folder / "models").mkdir()
-    with pytest.MonkeyPatch.context() as patch:  # the report is drawn in other tests
-        patch.setattr(common, "write_run_report", lambda folder: (folder / "report.html").write_text("", "utf-8"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_profile, "RECORDED", 2)  # a trace takes longer to read than to record
+        patch.setattr(common, "write_run_report", lambda folder: None)  # drawn in other tests
         for stage in STAGES:
             out = folder / "models" / FOLDERS.get(stage, stage)
             assert cli.main([*command(stage, folder / "data", folder / "models", out), "--profile"]) == 0
@@ -120,16 +121,14 @@ def recorded_once(step):
     ("layer", "theirs"), [(LayerNorm(6), {NORMS}), (RMSNorm(6), {NORMS}), (SwiGLU(6, 4, True), {ACTIVATIONS, MATRICES})]
 )
 def test_a_layer_s_operators_are_its_own_forward_and_backward(layer, theirs):
-    x = torch.randn(3, 6, requires_grad=True)
+    x, gradient = torch.randn(3, 6, requires_grad=True), torch.ones(3, 6)
 
     def step():
         x.grad = None  # or the new gradient would be added to it
         layer.zero_grad()
-        layer(x).backward(torch.ones(3, 6))  # no loss: what is left is the layer
+        layer(x).backward(gradient)  # no loss: all there is is the layer
 
-    parts = recorded_once(step).parts
-    assert theirs <= set(parts) <= theirs | {OVERHEAD, "copies", "other operators"}
-    assert parts.get("other operators", 0.0) < sum(parts[part] for part in theirs)  # torch.ones
+    assert theirs <= set(recorded_once(step).parts) <= theirs | {OVERHEAD, "copies"}
 
 
 def test_the_optimizer_and_the_loss_are_told_from_the_model():
