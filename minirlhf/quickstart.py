@@ -21,6 +21,7 @@ from minirlhf.evaluation.metrics_file import read_metrics
 from minirlhf.evaluation.preference import win_rate
 from minirlhf.evaluation.report import write_quickstart_report
 from minirlhf.evaluation.story import console_story
+from minirlhf.evaluation.time_spent import seconds_within
 from minirlhf.models.checkpoint import load_model
 from minirlhf.models.gpt import GPTConfig
 from minirlhf.models.heads import RewardModel
@@ -151,7 +152,9 @@ def run_quickstart(quickstart: Quickstart) -> dict[str, Any]:
     clock.time("reward", lambda: run_reward(stages.reward))
     clock.time("ppo", lambda: run_ppo(stages.ppo))
     summary = clock.time("evaluation", lambda: evaluate_road(quickstart, stages))
-    summary = {"seconds": clock.seconds(), "peak_rss_mib": peak_rss_mib(), **summary}
+    seconds = clock.seconds()
+    of_ppo = seconds_within(read_metrics(stages.ppo.run.out), seconds["ppo"])
+    summary = {"seconds": seconds, "ppo_seconds": of_ppo, "peak_rss_mib": peak_rss_mib(), **summary}
     write_json(quickstart.out / "summary.json", summary)
     write_quickstart_report(quickstart.out, summary)
     print("\n" + console_story(summary, quickstart.out))

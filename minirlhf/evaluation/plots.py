@@ -124,6 +124,23 @@ def grouped_bars(
     return draw(name, paint, width=5.0, height=0.9 + 0.55 * rows)
 
 
+def labelled_bars(name: str, bars: Mapping[str, tuple[float, str]], x_label: str, colour: str) -> str:
+    """Lying bars: {label: (length, what stands at its end)}, the first on top."""
+
+    def paint(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        drawn = axes.barh(list(bars), [length for length, _ in bars.values()], height=0.62, color=colour)
+        axes.bar_label(drawn, [text for _, text in bars.values()], padding=4, color=INK)
+        axes.margins(x=0.3)  # room for the text at the longest bar
+        axes.set_xlim(left=0)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="y", visible=False)
+        axes.invert_yaxis()
+        axes.set_xlabel(x_label)
+
+    return draw(name, paint, width=5.0, height=0.8 + 0.36 * len(bars))
+
+
 def calibration(name: str, rows: Sequence[Mapping[str, float]]) -> str:
     """Reliability diagram: what the reward model claimed against what came true; dots grow with the number of pairs."""
 

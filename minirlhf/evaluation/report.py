@@ -9,6 +9,7 @@ from minirlhf.evaluation.metrics_file import keys_of, read_metrics
 from minirlhf.evaluation.page import definition_list, findings_section, folded, glossary_section, page, panels
 from minirlhf.evaluation.sections import flat, judge, metric_panels, read_object, read_samples, samples_over_time
 from minirlhf.evaluation.story import Summary
+from minirlhf.evaluation.time_spent import where_time_went
 
 
 def write_run_report(run_folder: Path | str) -> Path:
@@ -61,7 +62,7 @@ def write_quickstart_report(folder: Path | str, summary: Summary) -> Path:
     ]
     for name, rows in stages.items():
         body += [*quickstart.stage_curves(name, rows), findings_section(diagnose(folder / name))]
-    body += quickstart.how_to_read()
+    body += [*where_time_went(summary), *quickstart.how_to_read()]
     body += ["<h2>Glossary</h2>", glossary_section(key for rows in stages.values() for key in keys_of(rows))]
     return _write(folder / "report.html", page("minirlhf: the whole road", body))
 

@@ -15,6 +15,7 @@ from minirlhf.evaluation.glossary import GLOSSARY
 from minirlhf.evaluation.report import write_quickstart_report, write_run_report
 from minirlhf.evaluation.sections import samples_over_time
 from minirlhf.evaluation.story import amount, console_story, three_sentences
+from minirlhf.evaluation.time_spent import seconds_within, where_time_went
 from tests.evaluation.curves import likelihood_rows, policy_rows, reward_rows
 
 NASTY = (
@@ -49,6 +50,7 @@ SUMMARY = {
         "tokenizer": 1.5, "pretrain": 80.2, "sft": 30.0, "reward": 20.0, "ppo": 70.0, "evaluation": 10.0,
         "total": 211.7,
     },
+    "ppo_seconds": {"generation": 30.0, "scoring": 5.0, "update": 28.0, "rest": 7.0},
     "peak_rss_mib": 900.4,
     "parameters": 1_213_440,
     "pretrain": {"val_bits_per_byte": 0.91},
@@ -163,7 +165,7 @@ def test_the_quickstarts_report_has_every_section_and_the_runs_numbers(quickstar
     text = "".join(Page(quickstart[1]).text)
     for heading in (
         "The road", "The same prompts, three models", "What got better, part by part", "Can the judge be trusted?",
-        "What a nat of KL buys", "The curves of every stage", "How to read this", "Glossary",
+        "What a nat of KL buys", "The curves of every stage", "Where the time went", "How to read this", "Glossary",
     ):  # fmt: skip
         assert heading in text
     for number in (
@@ -178,6 +180,8 @@ def test_the_quickstarts_report_has_every_section_and_the_runs_numbers(quickstar
         "256",
         "helpful",
         "96%",
+        "80 s, 38%",  # pretrain's bar
+        "30 s, 43%",  # and that of writing answers
     ):
         assert number in text
     of_other_trainers = {
@@ -228,6 +232,17 @@ def test_a_run_of_one_step_is_reported_and_an_empty_one_refused(tmp_path):
     with pytest.raises(UserError):
         write_run_report(folder)
     assert not (folder / "report.html").exists()
+
+
+def test_the_seconds_of_a_stage_add_up_and_are_not_made_up():
+    rows = [{"generation_seconds": 1.0, "scoring_seconds": 0.25, "update_seconds": 0.5}] * 4
+    assert seconds_within(rows, 10.0) == {"generation": 4.0, "scoring": 1.0, "update": 2.0, "rest": 3.0}
+    assert seconds_within(rows, 6.9)["rest"] == 0.0  # clocks that disagree
+    assert seconds_within([*rows, {"generation_seconds": 1.0}], 10.0) == seconds_within([], 10.0) == {}
+    known = where_time_went(SUMMARY)
+    assert "writing answers took longest, 43% of its time" in known[1] and known[2].count("<figure>") == 2
+    older = where_time_went({key: value for key, value in SUMMARY.items() if key != "ppo_seconds"})
+    assert "Inside PPO" not in "".join(older) and older[2].count("<figure>") == 1
 
 
 def test_a_stage_that_was_not_run_is_left_out(tmp_path):
