@@ -94,6 +94,7 @@ def profiled(reports: Iterable[Report], folder: Path, steps: int, device: torch.
         on_gpu = device.type == "cuda"
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
         seen: list[Report] = []
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the recorder's own announcements
         started = time.perf_counter()
         with profile(activities=activities) as recorder:
             while len(seen) < RECORDED and time.perf_counter() - started < ENOUGH_SECONDS:
