@@ -1,5 +1,6 @@
 """The figures of a result file, in one style that can be read on a projector: bars with whiskers, lines of growth."""
 
+import math
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
@@ -68,6 +69,9 @@ def bars(axes: Any, table: Mapping[str, Any]) -> None:
     for place, name in enumerate(names):
         values = [run[table["unit"]] for run in table["runs"][name]]
         middle = statistics.median(values)
+        if middle == math.inf:
+            axes.annotate(" never", (0, place), va="center")
+            continue
         hue = colour(name, others.index(name) if name in others else 0)
         axes.barh(place, middle, color=hue, height=0.72, alpha=0.55 if name.startswith("bound") else 1)
         axes.plot([min(values), max(values)], [place, place], color=INK, linewidth=2, marker="|", markersize=12)

@@ -82,3 +82,11 @@ def test_measuring_a_part_leaves_the_rest_as_it_was(tmp_path):
         ("b", 2.0),
     ]
     assert [(bar["name"], bar["value"]) for bar in found["bars"]] == [("a fast", 1.0), ("b fast", 2.0)]
+
+
+def test_what_was_never_reached_is_drawn_as_such(tmp_path):
+    flags = options("").parse_args(["--out", str(tmp_path)])
+    runs = {"minirlhf": [{"seconds": 2.0, "peak_rss_mib": 1.0}], "peer": [{"seconds": math.inf, "peak_rss_mib": 1.0}]}
+    write("race", "A race", flags, [Table("until then", "seconds", runs)])
+    assert "never" in (tmp_path / "race.svg").read_text(encoding="utf-8")
+    assert "| peer | inf | 0.00 × |" in generated(tmp_path)
