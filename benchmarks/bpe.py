@@ -5,7 +5,8 @@
 Texts, gzipped or not: --large is to be about 11 MB of everything, --small about 1 MB of one kind. Without them the
 shipped stories and this machine's Python library stand in. All get the same documents, files cut at line ends into
 about 4,000 characters; where a peer is faster on whole files or on single lines, that counts. In training the peers
-use all cores; so does "minirlhf, a process a core". Encoding is on one core, and cold means the first time.
+use all cores; so does "minirlhf, a process a core". Encoding is on one core, timed by the processor's clock, and cold
+means the first time.
 """
 
 import argparse
@@ -101,7 +102,7 @@ def grow(who: str, file: str, size: int) -> Measurement:
 
 
 def encode(who: str, files: list[str], folder: str) -> Measurement:
-    """MB/s, the first time and once it is warm, and the number of tokens."""
+    """MB a second of processor time, the first time and once it is warm, and the number of tokens."""
     from minirlhf.tokenizers.storage import load_tokenizer
 
     tokenizer = load_tokenizer(Path(folder) / "tokenizer.json")
@@ -131,9 +132,9 @@ def encode(who: str, files: list[str], folder: str) -> Measurement:
     rates, tokens = list[float](), 0
     for layout in layouts:
         for _ in range(2 if layout is texts else 1):
-            started = time.perf_counter()
+            started = time.process_time()
             found = call(layout)
-            rates.append(size / (time.perf_counter() - started))
+            rates.append(size / (time.process_time() - started))
             if layout is texts:
                 tokens = sum(len(ids) for ids in found)
                 peak = peak_rss_mib()
@@ -216,8 +217,8 @@ def measure_encoding(title: str, files: list[str], folder: Path, rounds: int) ->
         "minirlhf, one process": job("encode_over", ONE_CORE, processes=1, **given),
     }
     return (
-        Table(f"encoding {title}, the first time", "cold_mb_per_second", runs),
-        Table(f"encoding {title}, warm", "warm_mb_per_second", runs),
+        Table(f"encoding {title} on one core, the first time", "cold_mb_per_second", runs),
+        Table(f"encoding {title} on one core, warm", "warm_mb_per_second", runs),
         Table(f"encode_batch of {title}, cold", "mb_per_second", interleave(jobs, rounds, "mb_per_second")),
     )
 
