@@ -6,6 +6,7 @@ command is used: `minirlhf --help` need not wait for torch.
 
 import errno
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -101,17 +102,20 @@ def dispatch(name: str, arguments: Sequence[str]) -> int:
     """Reads the flags of one command and runs it."""
     import tyro
 
+    from minirlhf.processes import silent
+
     if name not in COMMANDS:
         raise UserError("there is no such command", found=name, expected=", ".join(COMMANDS), fix="minirlhf --help")
     command = COMMANDS[name]
     module_name, _, class_name = command.settings.partition(":")
     module = importlib.import_module(f"minirlhf.{module_name}")
-    settings: Any = tyro.cli(
-        getattr(module, class_name),
-        prog=f"minirlhf {name}",
-        args=list(arguments),
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
-    )
+    with silent(int(os.environ.get("RANK", "0")), errors=True):  # all would say the same
+        settings: Any = tyro.cli(
+            getattr(module, class_name),
+            prog=f"minirlhf {name}",
+            args=list(arguments),
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+        )
     return run_settings(getattr(module, command.function), settings, name, arguments)
 
 
@@ -119,14 +123,25 @@ def run_settings(function: Any, settings: Any, name: str, arguments: Sequence[st
     """Calls the command's function and translates how it ended into an exit code."""
     from minirlhf.models.speed import keep_freed_memory
     from minirlhf.objectives.guards import NonFiniteError
-    from minirlhf.runs import Interrupted
+    from minirlhf.processes import LostProcess, joined, started
+    from minirlhf.runs import Interrupted, RunOptions
 
     keep_freed_memory()
+    run = getattr(settings, "run", None)
     try:
-        function(settings)
+        if started() == 1:
+            function(settings)
+        elif isinstance(run, RunOptions):
+            with joined(run.device, run.shard, run.timeout_seconds) as world:
+                function(settings, world)
+        else:
+            raise UserError(f"{name} runs in one process", found=f"{started()} of them", fix=f"minirlhf {name} …")
     except Interrupted as stopped:
         again = [argument for argument in arguments if argument not in ("--resume", "--overwrite")]
-        return _fail(f"{stopped}\ngo on with: minirlhf {name} {_shown(again)} --resume", 130)
+        command = "minirlhf" if started() == 1 else "torchrun … -m minirlhf"
+        return _fail(f"{stopped}\ngo on with: {command} {name} {_shown(again)} --resume", 130)
+    except LostProcess as lost:
+        return _fail(str(lost), 1)
     except NonFiniteError as error:
         if name in ("generate", "chat", "evaluate"):
             return _fail(f"the model broke down: {error}\nits weights are too large; take an earlier checkpoint", 1)
@@ -164,5 +179,15 @@ def _about_file(error: OSError) -> str:
 
 
 def _fail(message: str, code: int) -> int:
-    print(message, file=sys.stderr)
+    if not _said_before(message):
+        print(message, file=sys.stderr)
     return code
+
+
+def _said_before(message: str) -> bool:
+    """Has another of several processes said the same?"""
+    if "WORLD_SIZE" not in os.environ:
+        return False
+    from minirlhf.processes import said_before
+
+    return said_before(message)

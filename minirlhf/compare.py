@@ -25,8 +25,8 @@ from minirlhf.evaluation.preference import paired_bootstrap, win_rate
 from minirlhf.generation.sampling import SamplingConfig
 from minirlhf.quickstart import Quickstart
 from minirlhf.quickstart import plan as road_plan
-from minirlhf.run_files import plain, read_json, write_json
-from minirlhf.runs import RunOptions, move_aside
+from minirlhf.run_files import move_aside, plain, read_json, write_json
+from minirlhf.runs import RunOptions
 from minirlhf.stages.common import load_gpt, pick
 from minirlhf.stages.dpo import DPOStage, run_dpo
 from minirlhf.stages.grpo import GRPOStage, run_grpo

@@ -26,8 +26,8 @@ from minirlhf.models.checkpoint import load_model
 from minirlhf.models.gpt import GPTConfig
 from minirlhf.models.heads import RewardModel
 from minirlhf.run_clock import Clock, peak_rss_mib
-from minirlhf.run_files import read_json, write_json
-from minirlhf.runs import RunOptions, move_aside
+from minirlhf.run_files import move_aside, read_json, write_json
+from minirlhf.runs import RunOptions
 from minirlhf.stages.common import DataOptions, load_gpt, pick
 from minirlhf.stages.policy import PolicyOptions
 from minirlhf.stages.ppo import PPOStage, run_ppo

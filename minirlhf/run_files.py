@@ -8,7 +8,7 @@ import json
 import math
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -131,6 +131,29 @@ def _without_nan(value: Any) -> Any:
     return value
 
 
+def check_same(folder: Path, command: str, settings: Mapping[str, Any], free_to_change: Collection[str]) -> None:
+    """Raises UserError unless the folder's config.json tells of this command and these settings."""
+    config = read_json(folder / "config.json")
+    before, now = flat(config["settings"]), flat(settings)
+    differing = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
+    differing = [name for name in differing if name.removeprefix("stage.run.") not in free_to_change]
+    if config.get("command") != command:
+        raise UserError(
+            "the folder holds another kind of run",
+            where=str(folder),
+            found=str(config.get("command")),
+            expected=command,
+            fix="choose another --out",
+        )
+    if differing:
+        raise UserError(
+            "the run was started with other settings, so it cannot go on with these",
+            where=str(folder / "config.json"),
+            found="; ".join(f"{name} was {before.get(name)}, is now {now.get(name)}" for name in differing),
+            fix="repeat the settings it was started with (argv in its config.json), or choose another --out",
+        )
+
+
 def git_commit() -> str | None:
     """The commit of the checkout this package runs from, if it is one."""
     here = Path(__file__).resolve().parent
@@ -141,3 +164,13 @@ def git_commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def move_aside(folder: Path) -> None:
+    """Renames NAME to NAME.before-1, or the first number that is free: what a user made is never deleted."""
+    if Path.cwd().is_relative_to(folder.resolve()):  # what is written next would follow it
+        raise UserError("the current folder cannot be moved aside", where=str(folder.resolve()), fix="cd .. first")
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.before-{number}")).exists():
+        number += 1
+    folder.rename(aside)

@@ -10,6 +10,7 @@ A checkpoint names its step. To resume is to load it, to take away the rows writ
 trainer for the remaining steps; since all randomness is a function of (seed, step), the end is the same bit for bit.
 """
 
+import json
 import platform
 import sys
 import time
@@ -22,11 +23,23 @@ import torch
 from torch import Tensor
 
 from minirlhf import __version__
+from minirlhf.distributed import ALONE, World, largest
 from minirlhf.errors import UserError
 from minirlhf.models.checkpoint import checkpoint_exists, load_training_state
 from minirlhf.models.speed import AttendName, find_attend
+from minirlhf.processes import check_agreement, leader_first
 from minirlhf.records import Report
-from minirlhf.run_files import TEMPORARY_SUFFIX, append_row, cut_rows, flat, git_commit, plain, read_json, write_json
+from minirlhf.run_files import (
+    TEMPORARY_SUFFIX,
+    append_row,
+    check_same,
+    cut_rows,
+    git_commit,
+    move_aside,
+    plain,
+    read_json,
+    write_json,
+)
 from minirlhf.run_profile import profiled
 from minirlhf.run_progress import progress_display, stop_requests
 from minirlhf.trainers.checks import check_settings
@@ -48,14 +61,18 @@ class RunOptions:
     compile: bool = False  # compile the transformer blocks: slow first steps, then faster ones
     quiet: bool = False  # no progress bar, a line every --log-every steps
     profile: bool = False  # record a few steps after warming up: RUN/profile/table.txt and a trace say where time went
+    shard: bool = False  # several processes (torchrun): cut weights and optimizer state up among them (FSDP)
+    timeout_seconds: float = 600.0  # of several processes (torchrun): how long one waits for another before it gives up
 
     def __post_init__(self) -> None:
         endless = float("inf")
-        check_settings(self, eval_every=(1, endless), log_every=(1, endless), save_every_seconds=(0, endless))
+        steps, seconds = dict.fromkeys(("eval_every", "log_every"), (1, endless)), (0, endless)
+        check_settings(self, **steps, save_every_seconds=seconds, timeout_seconds=seconds)
 
 
 # What may change between a run and its resumption, because no weight depends on it.
-FREE_TO_CHANGE = {"resume", "overwrite", "save_every_seconds", "log_every", "quiet", "out", "profile"}
+FREE_TO_CHANGE = {"resume", "overwrite", "save_every_seconds", "log_every", "quiet", "out"}
+FREE_TO_CHANGE |= {"profile", "shard", "timeout_seconds"}
 
 
 @dataclass(frozen=True)
@@ -69,6 +86,7 @@ class Run:
     finished: bool = False
     tensors: dict[str, Tensor] = field(default_factory=dict)
     state: dict[str, float] = field(default_factory=dict)
+    world: World = ALONE
 
     @property
     def folder(self) -> Path:
@@ -91,13 +109,16 @@ class Interrupted(Exception):
         super().__init__(f"stopped after step {step} of {steps}; saved in {folder / 'checkpoint'}")
 
 
-def check_folder(options: RunOptions) -> bool:
+def check_folder(options: RunOptions, world: World = ALONE) -> bool:
     """Does the folder hold a run of ours? Raises UserError if this command may not use it; changes nothing.
 
-    Callers ask before the slow work of reading data, and open_run asks again.
+    Callers ask before the slow work of reading data, and open_run asks again. Of several processes only rank 0 looks:
+    for the others the folder may already be the one it has just made.
     """
     find_attend(options.attend)
     folder = options.out
+    if not world.leads:
+        return False
     if options.resume and options.overwrite:
         raise UserError("--resume and --overwrite contradict each other", fix="give one of them")
     if folder.exists() and not folder.is_dir():
@@ -134,28 +155,37 @@ def is_run_folder(folder: Path) -> bool:
     return isinstance(config, dict) and "minirlhf" in config and "settings" in config
 
 
-def open_run(options: RunOptions, device: torch.device, command: str, settings: Mapping[str, Any]) -> Run:
+def open_run(
+    options: RunOptions, device: torch.device, command: str, settings: Mapping[str, Any], world: World = ALONE
+) -> Run:
     """Makes the run folder, or opens it to go on. settings: all that the result depends on; the options of this stage,
-    with its RunOptions, under "stage".
+    with its RunOptions, under "stage". Of several processes rank 0 makes the folder, and the others read it.
 
     Raises UserError if the folder is not ours to use, or if it is resumed with settings that differ.
     """
-    exists = check_folder(options)
     settings = plain({**settings, "device": str(device)})
+    check_agreement(world, json.dumps(settings, sort_keys=True))
+    with leader_first(world):
+        return _open(options, device, command, settings, world) if world.leads else _continue(options, device, world)
+
+
+def _open(options: RunOptions, device: torch.device, command: str, settings: Mapping[str, Any], world: World) -> Run:
+    exists = check_folder(options)
     if exists and options.overwrite:
         move_aside(options.out)
     if exists and options.resume:
-        _check_same(options.out, command, read_json(options.out / "config.json"), settings)
-        return _continue(options, device)
+        check_same(options.out, command, settings, FREE_TO_CHANGE)
+        return _continue(options, device, world)
     options.out.mkdir(parents=True, exist_ok=True)
     versions = {"python": platform.python_version(), "torch": torch.__version__}
     described = {"minirlhf": __version__, "command": command, "argv": sys.argv[1:], "seed": options.seed}
-    described |= {"device": str(device), "versions": versions, "git_commit": git_commit(), "settings": settings}
+    described |= {"device": str(device), "processes": world.size, "versions": versions}
+    described |= {"git_commit": git_commit(), "settings": settings}
     write_json(options.out / "config.json", described)
-    return Run(options, device)
+    return Run(options, device, world=world)
 
 
-def _continue(options: RunOptions, device: torch.device) -> Run:
+def _continue(options: RunOptions, device: torch.device, world: World) -> Run:
     tensors: dict[str, Tensor] = {}
     state: dict[str, Any] = {"step": 0}
     if checkpoint_exists(options.out / "checkpoint"):
@@ -169,10 +199,13 @@ def _continue(options: RunOptions, device: torch.device) -> Run:
             expected="a whole number",
             fix="start a new run, with --overwrite or another --out",
         )
-    rows = cut_rows(options.out / "metrics.jsonl", step)
-    cut_rows(options.out / "samples.jsonl", step if step else -1)
+    rows = []
+    if world.leads:
+        rows = cut_rows(options.out / "metrics.jsonl", step)
+        cut_rows(options.out / "samples.jsonl", step if step else -1)
     seconds = float(rows[-1].get("seconds", 0.0)) if rows else 0.0
-    return Run(options, device, step, seconds, bool(state.get("finished")), tensors, dict(state.get("report", {})))
+    finished, report = bool(state.get("finished")), dict(state.get("report", {}))
+    return Run(options, device, step, seconds, finished, tensors, report, world)
 
 
 def drive(
@@ -187,66 +220,39 @@ def drive(
     """Runs a trainer to its end: one row per report, evaluations, probe samples, checkpoints, and the progress bar.
 
     save(training_state) writes the checkpoint. Ctrl-C (or SIGTERM) lets the step finish, saves, and raises
-    Interrupted; a second Ctrl-C stops at once, and the last checkpoint remains.
+    Interrupted; a second Ctrl-C stops at once, and the last checkpoint remains. Of several processes rank 0 samples
+    and writes; all evaluate and save, each its part, and all stop at the same step.
     """
     options, metrics_path, samples_path = run.options, run.folder / "metrics.jsonl", run.folder / "samples.jsonl"
     eval_every, log_every = options.eval_every or max(10, steps // 20), options.log_every or max(5, steps // 40)
-    if sample and run.start_step == 0:
-        _append_samples(samples_path, 0, sample())
-    if options.profile:
+    leads, quiet = run.world.leads, options.quiet or not run.world.leads
+    samples_too = leads or run.world.sharded  # then all hold a part of the weights
+    if sample and samples_too and run.start_step == 0:
+        _append_samples(samples_path, 0, sample(), leads)
+    if options.profile and leads:
         reports = profiled(reports, run.folder / "profile", steps - run.start_step, run.device)
-    started = time.perf_counter() - run.seconds
-    saved = time.perf_counter()
-    with stop_requests() as stop, progress_display(steps, run.start_step, options.quiet, log_every) as show_progress:
+    started, saved = time.perf_counter() - run.seconds, time.perf_counter()
+    with stop_requests() as stop, progress_display(steps, run.start_step, quiet, log_every) as show_progress:
         for report in reports:
             last = report.step >= steps
             due = last or report.step % eval_every == 0
             metrics = report.metrics | (evaluate(report.step) if evaluate and due else {})
-            append_row(metrics_path, {"step": report.step, "seconds": time.perf_counter() - started} | metrics)
-            if sample and due:
-                _append_samples(samples_path, report.step, sample())
+            if leads:
+                append_row(metrics_path, {"step": report.step, "seconds": time.perf_counter() - started} | metrics)
+            if sample and samples_too and due:
+                _append_samples(samples_path, report.step, sample(), leads)
             show_progress(report.step, {name: metrics[name] for name in (*show, *_VALIDATION) if name in metrics})
-            if last or stop.is_set() or time.perf_counter() - saved >= options.save_every_seconds:
+            overdue = leads and time.perf_counter() - saved >= options.save_every_seconds
+            if last or any(largest(run.world, stop.is_set(), overdue)):  # asked of one rank, asked of all
                 save({"step": report.step, "finished": False, "report": report.state})
                 saved = time.perf_counter()
-            if stop.is_set() and not last:
-                raise Interrupted(run.folder, report.step, steps)
+                if any(largest(run.world, stop.is_set())) and not last:
+                    raise Interrupted(run.folder, report.step, steps)
 
 
 _VALIDATION = ("val_loss_nats_per_token", "val_bits_per_byte", "val_accuracy")
 
 
-def _append_samples(path: Path, step: int, rows: list[dict[str, Any]]) -> None:
-    for row in rows:
+def _append_samples(path: Path, step: int, rows: list[dict[str, Any]], leads: bool) -> None:
+    for row in rows if leads else ():
         append_row(path, {"step": step} | row)
-
-
-def move_aside(folder: Path) -> None:
-    """Renames NAME to NAME.before-1, or the first number that is free: what a user made is never deleted."""
-    if Path.cwd().is_relative_to(folder.resolve()):  # what is written next would follow it
-        raise UserError("the current folder cannot be moved aside", where=str(folder.resolve()), fix="cd .. first")
-    number = 1
-    while (aside := folder.with_name(f"{folder.name}.before-{number}")).exists():
-        number += 1
-    folder.rename(aside)
-
-
-def _check_same(folder: Path, command: str, config: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    before, now = flat(config["settings"]), flat(settings)
-    differing = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
-    differing = [name for name in differing if name.removeprefix("stage.run.") not in FREE_TO_CHANGE]
-    if config.get("command") != command:
-        raise UserError(
-            "the folder holds another kind of run",
-            where=str(folder),
-            found=str(config.get("command")),
-            expected=command,
-            fix="choose another --out",
-        )
-    if differing:
-        raise UserError(
-            "the run was started with other settings, so it cannot go on with these",
-            where=str(folder / "config.json"),
-            found="; ".join(f"{name} was {before.get(name)}, is now {now.get(name)}" for name in differing),
-            fix="repeat the settings it was started with (argv in its config.json), or choose another --out",
-        )

@@ -6,11 +6,12 @@ Everything is a sum over the whole set divided once at the end, so the batch siz
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from minirlhf.distributed import ALONE, World, totals
 from minirlhf.evaluation.calibration import PreferenceReport, evaluate_preferences
 from minirlhf.objectives.likelihood import sequence_log_probs
 from minirlhf.records import PreferenceBatch, TokenBatch
@@ -52,26 +53,46 @@ def token_byte_lengths(tokenizer: Tokenizer) -> Tensor:
     return lengths
 
 
-def evaluate_held_out(model: nn.Module, batches: Iterable[TokenBatch], tokenizer: Tokenizer | None = None) -> HeldOut:
+def evaluate_held_out(
+    model: nn.Module, batches: Iterable[TokenBatch], tokenizer: Tokenizer | None = None, world: World = ALONE
+) -> HeldOut:
     """Sums over every counted target of every batch; bytes is 0 without a tokenizer.
 
-    The model runs in eval mode without gradient and is put back into the mode it was in.
+    The model runs in eval mode without gradient and is put back into the mode it was in. Of several processes each
+    evaluates its share of the batches, and all know the sums of all.
     Raises ValueError when no target is counted.
     """
     device = _device_of(model)
     byte_lengths = token_byte_lengths(tokenizer).to(device) if tokenizer is not None else None
     total_nats, tokens, total_bytes = 0.0, 0, 0
     with _evaluating(model):
-        for batch in batches:
+        for batch in share_batches(world, batches):
             ids, loss_mask = batch.ids.to(device), batch.loss_mask.to(device)
             log_probs = sequence_log_probs(model, ids)  # [B T]; right padding is never looked at, no mask needed
             total_nats -= float(log_probs.masked_fill(~loss_mask, 0.0).double().sum())
             tokens += int(loss_mask.sum())
             if byte_lengths is not None:
                 total_bytes += int((byte_lengths[ids[:, 1:]] * loss_mask).sum())
+    sums = totals(world, {"nats": total_nats, "tokens": tokens, "bytes": total_bytes})
+    total_nats, tokens, total_bytes = sums["nats"], int(sums["tokens"]), int(sums["bytes"])
     if tokens == 0:
         raise ValueError("the held-out batches count no target: every loss_mask is False")
     return HeldOut(total_nats, tokens, total_bytes)
+
+
+def share_batches(world: World, batches: Iterable[TokenBatch]) -> Iterator[TokenBatch]:
+    """This rank's batches: every size-th. Ranks that run out repeat the last one with nothing counted, to keep in step.
+
+    (Sharded ranks hold each other's weights, so they must pass through the model equally often.)
+    """
+    if world.size == 1:
+        yield from batches
+        return
+    everything = list(batches)
+    for first in range(0, len(everything), world.size):
+        mine = first + world.rank
+        last = everything[-1]
+        yield everything[mine] if mine < len(everything) else replace(last, loss_mask=torch.zeros_like(last.loss_mask))
 
 
 def validation_loss(model: nn.Module, batches: Iterable[TokenBatch]) -> float:

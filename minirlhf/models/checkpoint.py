@@ -1,6 +1,7 @@
 """Saving a model with its tokenizer, and loading it back: safetensors and JSON, nothing that could run as code."""
 
 import dataclasses
+import os
 import types
 import typing
 from collections.abc import Mapping
@@ -29,7 +30,8 @@ Model = GPT | RewardModel | ValueModel | Classifier
 KINDS = {GPT: "gpt", RewardModel: "reward_model", ValueModel: "value_model", Classifier: "classifier"}
 WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
 TRAINING_TENSORS, TRAINING_STATE = "training_state.safetensors", "training_state.json"
-FILES = frozenset((WEIGHTS, CONFIG, TOKENIZER, TRAINING_TENSORS, TRAINING_STATE))
+TRAINING_SHARDS = "training_shards"
+FILES = frozenset((WEIGHTS, CONFIG, TOKENIZER, TRAINING_TENSORS, TRAINING_STATE, TRAINING_SHARDS))
 
 
 def save_checkpoint(
@@ -39,24 +41,30 @@ def save_checkpoint(
     *,
     training_tensors: Mapping[str, Tensor] | None = None,
     training_state: Mapping[str, Any] | None = None,
+    weights: Mapping[str, Tensor] | None = None,
+    training_shards: Path | None = None,
 ) -> None:
     """Replace what `folder` held by this model, its tokenizer and, when given, what training needs to go on.
 
+    weights stand in for a model whose own are cut up among processes, and training_shards, a folder that is moved into
+    the checkpoint, for its training_tensors.
     All files change together: killed at any moment, either the old checkpoint or the new one can be loaded.
     Raises UserError when the tokenizer is not the model's or the folder cannot be written; the old one then stays.
     """
     config = gpt_of(model).config
     check_vocabulary(tokenizer, config, str(folder))
-    described: dict[str, Any] = {"kind": KINDS[type(model)], "model": dataclasses.asdict(config)}
+    described: dict[str, Any] = {"kind": kind_of(model), "model": dataclasses.asdict(config)}
     if isinstance(model, Classifier):
         described["classes"] = list(model.classes)
 
     def write_files(part: Path) -> None:
         write_json(part / CONFIG, described)
         save_tokenizer(tokenizer, part / TOKENIZER)
-        write_tensors(part / WEIGHTS, model.state_dict())
+        write_tensors(part / WEIGHTS, model.state_dict() if weights is None else weights)
         if training_tensors:
             write_tensors(part / TRAINING_TENSORS, training_tensors)
+        if training_shards is not None:
+            os.replace(training_shards, part / TRAINING_SHARDS)
         if training_state is not None:
             write_json(part / TRAINING_STATE, training_state)
 
@@ -189,6 +197,17 @@ def build(path: Path, described: Mapping[str, Any], config: GPTConfig) -> Model:
             )
         return Classifier(trunk, classes)
     return trunk
+
+
+def training_shards(folder: str | Path) -> Path | None:
+    """Where save_checkpoint moved the training_shards it was given; None when it was given none."""
+    shards = find_checkpoint(Path(folder)) / TRAINING_SHARDS
+    return shards if shards.is_dir() else None
+
+
+def kind_of(model: Model) -> str:
+    """The name of the kind of model in config.json."""
+    return next(name for kind, name in KINDS.items() if isinstance(model, kind))
 
 
 def gpt_of(model: Model) -> GPT:

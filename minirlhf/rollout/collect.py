@@ -11,6 +11,7 @@ from minirlhf.errors import UserError
 from minirlhf.generation.generate import generate
 from minirlhf.generation.sampling import SamplingConfig
 from minirlhf.models.gpt import GPT
+from minirlhf.models.sharded import whole
 from minirlhf.objectives.guards import check_finite
 from minirlhf.objectives.likelihood import response_log_probs
 from minirlhf.records import Generation, PromptBatch, Rollout
@@ -47,10 +48,11 @@ def collect(
     """
     check_plain_sampling(sampling)
     check_evaluation_mode(policy=policy, value_model=value_model, reference=reference)
-    check_finite(**{f"policy.{name}": weight for name, weight in policy.named_parameters()})  # cheap beside sampling
     started = perf_counter()
     prompts = share_prompts(world, prompts, sampling.max_new_tokens, generator)
-    generation = generate(policy, prompts, sampling, (tokenizer.end_id,), tokenizer.pad_id, generator)
+    with whole(policy):
+        check_finite(**{f"policy.{name}": weight for name, weight in policy.named_parameters()})  # cheap
+        generation = generate(policy, prompts, sampling, (tokenizer.end_id,), tokenizer.pad_id, generator)
     generation = cut_at_stop(generation, (tokenizer.end_id,), tokenizer.pad_id)
     responses = response_texts(generation, tokenizer)
     generation_seconds = perf_counter() - started

@@ -41,7 +41,8 @@ def gather_rollout(world: World, rollout: Rollout, pad_id: int) -> Rollout:
     def answers(x: Tensor) -> Tensor:  # [b r] -> [B R]
         return gather(world, torch.nn.functional.pad(x, (0, after)))
 
-    return Rollout(
+    return replace(
+        rollout,
         ids=sequences(rollout.ids, pad_id),
         attention_mask=sequences(rollout.attention_mask, False),
         response_mask=answers(rollout.response_mask),

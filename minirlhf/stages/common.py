@@ -1,6 +1,7 @@
 """What the stages share: the data flags, the model to start from, probe samples, and the end of a run."""
 
 import hashlib
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,21 @@ from minirlhf.data.reports import ReadReport
 from minirlhf.data.shipped import shipped_path
 from minirlhf.errors import UserError
 from minirlhf.evaluation.report import write_run_report
-from minirlhf.models.checkpoint import TRAINING_TENSORS, load_model, save_checkpoint
+from minirlhf.models.checkpoint import (
+    TRAINING_SHARDS,
+    TRAINING_TENSORS,
+    load_model,
+    save_checkpoint,
+    training_shards,
+)
 from minirlhf.models.device import pick_device
 from minirlhf.models.gpt import GPT
+from minirlhf.models.sharded import as_shares, read_shards, shard, whole_weights, write_shards
 from minirlhf.models.speed import compile_blocks, find_attend, set_attend
+from minirlhf.processes import leader_first
 from minirlhf.records import PreferenceBatch, TokenBatch
-from minirlhf.runs import Run, RunOptions, move_aside
+from minirlhf.run_files import TEMPORARY_SUFFIX, move_aside
+from minirlhf.runs import Run
 from minirlhf.tokenizers.tokenizer import Tokenizer
 from minirlhf.trainers.optim import Optimizer
 
@@ -83,28 +93,33 @@ def load_gpt(folder: Path, device: torch.device) -> tuple[GPT, Tokenizer]:
 
 
 def restore_model(run: Run, fresh: Model) -> Model:
-    """The model of the run's checkpoint when there is one, else the fresh one; it computes as the run's options say."""
-    if not run.has_checkpoint:
-        speed_up(run.options, fresh)
-        return fresh
-    loaded, _ = load_model(run.checkpoint)
-    if not isinstance(loaded, type(fresh)):
-        raise UserError(
-            "the checkpoint holds another kind of model",
-            where=str(run.checkpoint),
-            found=type(loaded).__name__,
-            expected=type(fresh).__name__,
-        )
-    speed_up(run.options, loaded)
-    return loaded.to(run.device)
+    """The model of the run's checkpoint when there is one, else the fresh one, ready to compute."""
+    model = fresh
+    if run.has_checkpoint:
+        loaded, _ = load_model(run.checkpoint)
+        if not isinstance(loaded, type(fresh)):
+            raise UserError(
+                "the checkpoint holds another kind of model",
+                where=str(run.checkpoint),
+                found=type(loaded).__name__,
+                expected=type(fresh).__name__,
+            )
+        model = loaded.to(run.device)
+    ready(run, model)
+    return model
 
 
-def speed_up(options: RunOptions, *models: nn.Module) -> None:
-    """The way to attend, and compilation, as --attend and --compile ask. Raises UserError if one is not to be had."""
+def ready(run: Run, *models: nn.Module | None) -> None:
+    """Attention, compilation and sharding as --attend, --compile and --shard ask; done before a model is used.
+
+    Raises UserError if one is not to be had.
+    """
     for model in models:
-        set_attend(model, find_attend(options.attend))
-        if options.compile:
-            compile_blocks(model)
+        if model is not None:
+            set_attend(model, find_attend(run.options.attend))
+            if run.options.compile:
+                compile_blocks(model)
+            shard(run.world, model)
 
 
 def check_free(out: Path, overwrite: bool) -> None:
@@ -168,18 +183,47 @@ def save_training(
     state: Mapping[str, Any],
     extra: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
-    """Writes the run's checkpoint: while training with the optimizer's tensors, at the end without."""
-    tensors = {f"optimizer.{name}": value for name, value in optimizer.state_tensors().items()} if optimizer else None
-    if tensors is not None and extra:
+    """Writes the run's checkpoint: while training with the optimizer's tensors, at the end without.
+
+    Rank 0 writes it; what is cut up among the ranks, each writes its share of. All must call.
+    """
+    tensors = {f"optimizer.{name}": value for name, value in optimizer.state_tensors().items()} if optimizer else {}
+    if optimizer and extra:
         tensors |= extra
-    save_checkpoint(run.checkpoint, model, tokenizer, training_tensors=tensors, training_state=dict(state))
+    weights, shards = whole_weights(model), None
+    if run.world.sharded and tensors:
+        shards = run.folder / f"{TRAINING_SHARDS}{TEMPORARY_SUFFIX}"
+        with leader_first(run.world):
+            shutil.rmtree(shards, ignore_errors=True)
+            shards.mkdir(exist_ok=True)
+        write_shards(shards, tensors)
+        tensors = {}
+    if run.world.leads:
+        save_checkpoint(
+            run.checkpoint,
+            model,
+            tokenizer,
+            training_tensors=tensors,
+            training_state=dict(state),
+            weights=weights,
+            training_shards=shards,
+        )
+
+
+def kept_tensors(run: Run, prefix: str, like: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What save_training kept under names with this prefix, cut up as `like` is; {} at the start of a run."""
+    wanted = {prefix + name: tensor for name, tensor in like.items()}
+    shards = training_shards(run.checkpoint) if run.has_checkpoint else None
+    if shards is not None:
+        kept = read_shards(shards, wanted)
+    else:
+        kept = as_shares({name: tensor for name, tensor in run.tensors.items() if name.startswith(prefix)}, wanted)
+    return {name.removeprefix(prefix): tensor for name, tensor in kept.items()}
 
 
 def restore_optimizer(run: Run, optimizer: Optimizer) -> None:
     """Gives the optimizer back what save_training kept. Does nothing at the start of a run."""
-    tensors = {
-        name.removeprefix("optimizer."): value for name, value in run.tensors.items() if name.startswith("optimizer.")
-    }
+    tensors = kept_tensors(run, "optimizer.", optimizer.state_tensors())
     if run.has_checkpoint and not run.finished and not tensors:
         raise UserError(
             "the checkpoint has lost the optimizer's state, so the run cannot go on as it was",
@@ -199,7 +243,8 @@ def finish(run: Run, model: Any, tokenizer: Tokenizer, steps: int, next_command:
     if run.finished:
         print("the run was already finished; nothing was changed")
     else:
-        write_run_report(run.folder)
+        if run.world.leads:
+            write_run_report(run.folder)
         save_training(run, model, tokenizer, None, {"step": steps, "finished": True})
     print(f"\nmodel    {run.checkpoint}")
     print(f"metrics  {run.folder / 'metrics.jsonl'}")

@@ -12,11 +12,13 @@ from minirlhf.data.batches import answer_batches, batch_indices
 from minirlhf.data.formats import read_prompts
 from minirlhf.data.shipped import shipped_path
 from minirlhf.data.tokenize import TokenizedPair
+from minirlhf.distributed import ALONE, World, share
 from minirlhf.errors import UserError
 from minirlhf.evaluation.calibration import PreferenceReport, evaluate_preferences
 from minirlhf.models.gpt import GPT
 from minirlhf.objectives.dpo import dpo, implicit_rewards
 from minirlhf.objectives.ipo import ipo
+from minirlhf.processes import check_shares
 from minirlhf.records import Preference, Prompt
 from minirlhf.run_files import write_json
 from minirlhf.runs import RunOptions, check_folder, drive, open_run
@@ -27,6 +29,7 @@ from minirlhf.stages.common import (
     finish,
     load_gpt,
     pick,
+    ready,
     restore_model,
     restore_optimizer,
     save_training,
@@ -69,9 +72,10 @@ class DPOStage:
         return ipo if self.loss == "ipo" else partial(dpo, label_smoothing=self.label_smoothing)
 
 
-def run_dpo(stage: DPOStage) -> Path:
+def run_dpo(stage: DPOStage, world: World = ALONE) -> Path:
     """Runs the stage and returns the run folder. Raises UserError before anything is written if the input is wrong."""
-    check_folder(stage.run)
+    check_folder(stage.run, world)
+    check_shares(world, stage.training.batch_size)
     device, seed, config = pick(stage.run.device), stage.run.seed, stage.training
     policy, tokenizer = load_gpt(stage.model, device)
     reference, _ = load_gpt(stage.model, device)
@@ -81,8 +85,9 @@ def run_dpo(stage: DPOStage) -> Path:
     steps = config.steps(len(pairs))
 
     settings = {"data": fingerprint(paths, [stage.model]), "gpt": policy.config, "stage": stage}
-    run = open_run(stage.run, device, "dpo", settings)
+    run = open_run(stage.run, device, "dpo", settings, world)
     policy = restore_model(run, policy)
+    ready(run, reference)
     optimizer = make_optimizer(policy.named_parameters(), config.optim)
     restore_optimizer(run, optimizer)
     order_seed = derive_seed(seed, "dpo order")
@@ -93,7 +98,7 @@ def run_dpo(stage: DPOStage) -> Path:
         return [(to_device(chosen, device), to_device(rejected, device)) for chosen, rejected in groups]
 
     def pairs_at(step: int) -> list[Pairs]:
-        indices = batch_indices(len(pairs), config.batch_size, order_seed, step)
+        indices = share(world, batch_indices(len(pairs), config.batch_size, order_seed, step))
         return batches_of([pairs[i] for i in indices], config.micro_batch_size)
 
     held_out_batches = batches_of(held_out_pairs[: stage.eval_pairs], HELD_OUT_ROWS)
@@ -116,11 +121,13 @@ def run_dpo(stage: DPOStage) -> Path:
         return probe_rows(policy, tokenizer, probes, seed)
 
     if not run.finished:
-        reports = train_dpo(policy, reference, pairs_at, optimizer, config, steps, stage.pair_loss, run.start_step)
+        arguments = (policy, reference, pairs_at, optimizer, config, steps, stage.pair_loss)
+        reports = train_dpo(*arguments, run.start_step, world)
         drive(run, reports, steps, save, evaluate if held_out_pairs else None, sample if probes else None, SHOW)
         if held_out_pairs:
             result = judged()
-            write_json(run.folder / "evaluation.json", result.as_dict())
+            if world.leads:
+                write_json(run.folder / "evaluation.json", result.as_dict())
             print("implicit rewards: " + sentence(result))
     finish(run, policy, tokenizer, steps, f"minirlhf chat {run.folder}")
     return run.folder

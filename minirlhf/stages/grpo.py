@@ -4,10 +4,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from minirlhf.distributed import ALONE, World
 from minirlhf.objectives.grpo import group_advantages
 from minirlhf.objectives.rloo import rloo_advantages
+from minirlhf.processes import check_shares
 from minirlhf.runs import RunOptions, check_folder, drive, open_run
-from minirlhf.stages.common import finish, restore_model, restore_optimizer, save_training, speed_up
+from minirlhf.stages.common import finish, ready, restore_model, restore_optimizer, save_training
 from minirlhf.stages.policy import SHOW, PolicyOptions, prepare
 from minirlhf.trainers.grpo import Advantages, GRPOConfig, train_grpo
 from minirlhf.trainers.muon import make_optimizer
@@ -29,14 +31,15 @@ class GRPOStage:
         return rloo_advantages if self.advantages == "rloo" else group_advantages
 
 
-def run_grpo(stage: GRPOStage) -> Path:
+def run_grpo(stage: GRPOStage, world: World = ALONE) -> Path:
     """Runs the stage and returns the run folder. Raises UserError before anything is written if the input is wrong."""
-    check_folder(stage.run)
+    check_folder(stage.run, world)
+    check_shares(world, stage.training.batch_size, stage.training.minibatches)
     config, seed = stage.training, stage.run.seed
     setup = prepare(stage.run, stage.policy, config.sampling, config.prompts)
-    run = open_run(stage.run, setup.device, "grpo", setup.settings | {"stage": stage})
+    run = open_run(stage.run, setup.device, "grpo", setup.settings | {"stage": stage}, world)
     policy = restore_model(run, setup.policy)
-    speed_up(stage.run, setup.reference)
+    ready(run, setup.reference, setup.reward_model)
     optimizer = make_optimizer(policy.named_parameters(), config.optim)
     restore_optimizer(run, optimizer)
 
@@ -59,6 +62,7 @@ def run_grpo(stage: GRPOStage) -> Path:
             stage.advantages_of,
             run.start_step,
             setup.true_reward,
+            world,
         )
         drive(run, reports, config.steps, save, None, sample, SHOW)
     finish(run, policy, setup.tokenizer, config.steps, f"minirlhf chat {run.folder}")

@@ -4,10 +4,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from minirlhf.distributed import ALONE, World
 from minirlhf.errors import UserError
 from minirlhf.models.heads import ValueModel
+from minirlhf.processes import check_shares
 from minirlhf.runs import RunOptions, check_folder, drive, open_run
-from minirlhf.stages.common import finish, restore_model, restore_optimizer, save_training, speed_up
+from minirlhf.stages.common import finish, kept_tensors, ready, restore_model, restore_optimizer, save_training
 from minirlhf.stages.policy import SHOW, PolicyOptions, names_function, prepare
 from minirlhf.trainers.muon import make_optimizer
 from minirlhf.trainers.ppo import PPOConfig, actor_critic, train_ppo
@@ -23,9 +25,10 @@ class PPOStage:
     training: PPOConfig = field(default_factory=PPOConfig)
 
 
-def run_ppo(stage: PPOStage) -> Path:
+def run_ppo(stage: PPOStage, world: World = ALONE) -> Path:
     """Runs the stage and returns the run folder. Raises UserError before anything is written if the input is wrong."""
-    check_folder(stage.run)
+    check_folder(stage.run, world)
+    check_shares(world, stage.training.batch_size, stage.training.minibatches)
     config, seed = stage.training, stage.run.seed
     if stage.value_from == "reward" and names_function(stage.policy.reward):
         raise UserError(
@@ -35,13 +38,12 @@ def run_ppo(stage: PPOStage) -> Path:
         )
     setup = prepare(stage.run, stage.policy, config.sampling, config.batch_size)
     reward_model = setup.reward_model if stage.value_from == "reward" else None
-    run = open_run(stage.run, setup.device, "ppo", setup.settings | {"stage": stage})
+    run = open_run(stage.run, setup.device, "ppo", setup.settings | {"stage": stage}, world)
     policy = restore_model(run, setup.policy)
     value_model = ValueModel.from_trunk(setup.reference if reward_model is None else reward_model.trunk)
-    kept = {k.removeprefix("value."): v for k, v in run.tensors.items() if k.startswith("value.")}
-    if kept:
+    ready(run, value_model, setup.reference, setup.reward_model)
+    if kept := kept_tensors(run, "value.", value_model.state_dict()):
         value_model.load_state_dict(kept)
-    speed_up(stage.run, value_model, setup.reference)
     optimizer = make_optimizer(actor_critic(policy, value_model).named_parameters(), config.optim)
     restore_optimizer(run, optimizer)
 
@@ -54,7 +56,7 @@ def run_ppo(stage: PPOStage) -> Path:
 
     if not run.finished:
         arguments = (policy, value_model, setup.reference, setup.scorer, setup.prompts_at, setup.tokenizer, optimizer)
-        reports = train_ppo(*arguments, config, seed, run.start_step, run.state, setup.true_reward)
+        reports = train_ppo(*arguments, config, seed, run.start_step, run.state, setup.true_reward, world)
         drive(run, reports, config.steps, save, None, sample, SHOW)
     finish(run, policy, setup.tokenizer, config.steps, f"minirlhf chat {run.folder}")
     return run.folder

@@ -9,11 +9,13 @@ import torch
 
 from minirlhf.data.batches import split_stream, token_stream, validation_windows, window_batch
 from minirlhf.data.formats import read_documents
+from minirlhf.distributed import ALONE, World, share
 from minirlhf.errors import UserError
 from minirlhf.evaluation.held_out import evaluate_held_out
 from minirlhf.generation.sampling import SamplingConfig
 from minirlhf.models.gpt import GPT, GPTConfig
 from minirlhf.nn.lean_attention import lean_attend
+from minirlhf.processes import check_shares
 from minirlhf.records import Document, PromptBatch, TokenBatch
 from minirlhf.runs import RunOptions, check_folder, drive, open_run
 from minirlhf.seeding import torch_generator
@@ -68,9 +70,10 @@ class PretrainStage:
     training: PretrainConfig = field(default_factory=PretrainConfig)
 
 
-def run_pretrain(stage: PretrainStage) -> Path:
+def run_pretrain(stage: PretrainStage, world: World = ALONE) -> Path:
     """Runs the stage and returns the run folder. Raises UserError before anything is written if the input is wrong."""
-    check_folder(stage.run)
+    check_folder(stage.run, world)
+    check_shares(world, stage.training.batch_size)
     check_settings(stage, held_out_fraction=(0, 1 - 1e-9), eval_windows=(1, float("inf")))
     device = pick(stage.run.device)
     paths = stage.source.paths("stories.txt")
@@ -92,19 +95,19 @@ def run_pretrain(stage: PretrainStage) -> Path:
             )
 
     settings = {"data": fingerprint(paths, [stage.model] if stage.model else []), "gpt": model.config, "stage": stage}
-    run = open_run(stage.run, device, "pretrain", settings)
+    run = open_run(stage.run, device, "pretrain", settings, world)
     model = restore_model(run, model)
     optimizer = make_optimizer(model.named_parameters(), config.optim)
     restore_optimizer(run, optimizer)
 
     def micro_batches_at(step: int) -> Sequence[TokenBatch]:
         batch = window_batch(train, context, config.batch_size, torch_generator(stage.run.seed, "windows", step))
-        rows = split_rows(range(len(batch.ids)), config.micro_batch_size)
+        rows = split_rows(share(world, range(len(batch.ids))), config.micro_batch_size)
         return [to_device(TokenBatch(batch.ids[list(r)], batch.loss_mask[list(r)]), device) for r in rows]
 
     def evaluate(step: int) -> dict[str, float]:
         subset = held_out if step >= config.steps else held_out[: stage.eval_windows * context + 1]
-        result = evaluate_held_out(model, validation_windows(subset, context), tokenizer)
+        result = evaluate_held_out(model, validation_windows(subset, context), tokenizer, world)
         return {"val_loss_nats_per_token": result.loss_nats_per_token, "val_bits_per_byte": result.bits_per_byte}
 
     def save(state: dict[str, Any]) -> None:
@@ -120,7 +123,7 @@ def run_pretrain(stage: PretrainStage) -> Path:
         return [{"prompt": p, "response": r} for p, r in zip(probes.texts, responses, strict=True)]
 
     if not run.finished:
-        reports = train_pretrain(model, micro_batches_at, optimizer, config, stage.run.seed, run.start_step)
+        reports = train_pretrain(model, micro_batches_at, optimizer, config, stage.run.seed, run.start_step, world)
         drive(run, reports, config.steps, save, evaluate, sample)
     finish(run, model, tokenizer, config.steps, f"minirlhf sft --model {run.folder} --out runs/sft")
     return run.folder

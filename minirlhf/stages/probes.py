@@ -12,6 +12,7 @@ from minirlhf.data.tokenize import prompt_ids_of
 from minirlhf.generation.generate import generate
 from minirlhf.generation.sampling import SamplingConfig
 from minirlhf.models.gpt import GPT
+from minirlhf.models.sharded import whole
 from minirlhf.records import Conversation, Generation, Prompt, PromptBatch, Turn
 from minirlhf.rollout.collect import response_texts
 from minirlhf.seeding import torch_generator
@@ -48,7 +49,8 @@ def continuations(
     model: GPT, tokenizer: Tokenizer, batch: PromptBatch, sampling: SamplingConfig, generator: torch.Generator
 ) -> tuple[list[str], Generation]:
     """What the model writes after each row of the batch, as text without the end token, and as ids."""
-    made = generate(model, batch, sampling, (tokenizer.end_id,), tokenizer.pad_id, generator)
+    with whole(model):
+        made = generate(model, batch, sampling, (tokenizer.end_id,), tokenizer.pad_id, generator)
     return list(response_texts(made, tokenizer)), made
 
 

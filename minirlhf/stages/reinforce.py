@@ -4,8 +4,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from minirlhf.distributed import ALONE, World
+from minirlhf.processes import check_shares
 from minirlhf.runs import RunOptions, check_folder, drive, open_run
-from minirlhf.stages.common import finish, restore_model, restore_optimizer, save_training, speed_up
+from minirlhf.stages.common import finish, ready, restore_model, restore_optimizer, save_training
 from minirlhf.stages.policy import SHOW, PolicyOptions, prepare
 from minirlhf.trainers.muon import make_optimizer
 from minirlhf.trainers.reinforce import ReinforceConfig, train_reinforce
@@ -20,14 +22,15 @@ class ReinforceStage:
     training: ReinforceConfig = field(default_factory=ReinforceConfig)
 
 
-def run_reinforce(stage: ReinforceStage) -> Path:
+def run_reinforce(stage: ReinforceStage, world: World = ALONE) -> Path:
     """Runs the stage and returns the run folder. Raises UserError before anything is written if the input is wrong."""
-    check_folder(stage.run)
+    check_folder(stage.run, world)
+    check_shares(world, stage.training.batch_size)
     config, seed = stage.training, stage.run.seed
     setup = prepare(stage.run, stage.policy, config.sampling, config.batch_size)
-    run = open_run(stage.run, setup.device, "reinforce", setup.settings | {"stage": stage})
+    run = open_run(stage.run, setup.device, "reinforce", setup.settings | {"stage": stage}, world)
     policy = restore_model(run, setup.policy)
-    speed_up(stage.run, setup.reference)
+    ready(run, setup.reference, setup.reward_model)
     optimizer = make_optimizer(policy.named_parameters(), config.optim)
     restore_optimizer(run, optimizer)
 
@@ -39,7 +42,7 @@ def run_reinforce(stage: ReinforceStage) -> Path:
 
     if not run.finished:
         arguments = (policy, setup.reference, setup.scorer, setup.prompts_at, setup.tokenizer, optimizer)
-        reports = train_reinforce(*arguments, config, seed, run.start_step, run.state, setup.true_reward)
+        reports = train_reinforce(*arguments, config, seed, run.start_step, run.state, setup.true_reward, world)
         drive(run, reports, config.steps, save, None, sample, SHOW)
     finish(run, policy, setup.tokenizer, config.steps, f"minirlhf chat {run.folder}")
     return run.folder

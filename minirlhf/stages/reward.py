@@ -9,11 +9,13 @@ import torch
 
 from minirlhf.data.batches import batch_indices, preference_batch, prompt_batch
 from minirlhf.data.tokenize import TokenizedPair
+from minirlhf.distributed import ALONE, World, share
 from minirlhf.evaluation.calibration import PreferenceReport
 from minirlhf.evaluation.held_out import evaluate_reward_model
 from minirlhf.generation.sampling import SamplingConfig
 from minirlhf.models.gpt import GPT
 from minirlhf.models.heads import RewardModel
+from minirlhf.processes import check_shares
 from minirlhf.records import PreferenceBatch, Prompt, Turn
 from minirlhf.run_files import write_json
 from minirlhf.runs import RunOptions, check_folder, drive, open_run
@@ -51,9 +53,10 @@ class RewardStage:
     training: RewardConfig = field(default_factory=RewardConfig)
 
 
-def run_reward(stage: RewardStage) -> Path:
+def run_reward(stage: RewardStage, world: World = ALONE) -> Path:
     """Runs the stage and returns the run folder. Raises UserError before anything is written if the input is wrong."""
-    check_folder(stage.run)
+    check_folder(stage.run, world)
+    check_shares(world, stage.training.batch_size)
     device, seed, config = pick(stage.run.device), stage.run.seed, stage.training
     trunk, tokenizer = load_gpt(stage.model, device)
     train, held_out, paths = read_pairs(stage.source, stage.held_out, stage.held_out_fraction, seed)
@@ -61,7 +64,7 @@ def run_reward(stage: RewardStage) -> Path:
     steps = config.steps(len(pairs))
 
     settings = {"data": fingerprint(paths, [stage.model]), "gpt": trunk.config, "stage": stage}
-    run = open_run(stage.run, device, "reward", settings)
+    run = open_run(stage.run, device, "reward", settings, world)
     fresh = RewardModel.from_trunk(trunk, torch_generator(seed, "reward head")).to(device)
     model = restore_model(run, fresh)
     optimizer = make_optimizer(model.named_parameters(), config.optim)
@@ -73,7 +76,7 @@ def run_reward(stage: RewardStage) -> Path:
         return [pairs_to_device(preference_batch(group, tokenizer.pad_id), device) for group in groups]
 
     def pairs_at(step: int) -> list[PreferenceBatch]:
-        indices = batch_indices(len(pairs), config.batch_size, order_seed, step)
+        indices = share(world, batch_indices(len(pairs), config.batch_size, order_seed, step))
         chosen = sorted((pairs[i] for i in indices), key=lambda pair: len(pair.chosen_ids) + len(pair.rejected_ids))
         return batches_of(chosen, config.micro_batch_size)  # like lengths together: less padding, same gradient
 
@@ -89,12 +92,13 @@ def run_reward(stage: RewardStage) -> Path:
 
     show = ("loss_nats_per_pair", "accuracy", "pairs_per_second")
     if not run.finished:
-        reports = train_reward(model, pairs_at, optimizer, config, steps, seed, run.start_step)
+        reports = train_reward(model, pairs_at, optimizer, config, steps, seed, run.start_step, world)
         drive(run, reports, steps, save, evaluate if held_out_pairs else None, None, show)
         normalise(model, trunk, tokenizer, [preference.prompt for preference in train], seed)
         if held_out_pairs:
             result = held_out_report()
-            write_json(run.folder / "evaluation.json", result.as_dict())
+            if world.leads:
+                write_json(run.folder / "evaluation.json", result.as_dict())
             print(sentence(result))
     finish(run, model, tokenizer, steps, f"minirlhf ppo --model {stage.model} --reward {run.folder} --out runs/ppo")
     return run.folder

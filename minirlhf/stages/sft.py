@@ -9,7 +9,9 @@ from minirlhf.data.batches import batch_indices, conversation_batch
 from minirlhf.data.formats import read_conversations
 from minirlhf.data.split import split_by_prompt
 from minirlhf.data.tokenize import tokenize_conversations
+from minirlhf.distributed import ALONE, World, share
 from minirlhf.evaluation.held_out import evaluate_held_out
+from minirlhf.processes import check_shares
 from minirlhf.records import TokenBatch
 from minirlhf.runs import RunOptions, check_folder, drive, open_run
 from minirlhf.seeding import derive_seed
@@ -42,9 +44,10 @@ class SftStage:
     training: SftConfig = field(default_factory=SftConfig)
 
 
-def run_sft(stage: SftStage) -> Path:
+def run_sft(stage: SftStage, world: World = ALONE) -> Path:
     """Runs the stage and returns the run folder. Raises UserError before anything is written if the input is wrong."""
-    check_folder(stage.run)
+    check_folder(stage.run, world)
+    check_shares(world, stage.training.batch_size)
     device, seed, config = pick(stage.run.device), stage.run.seed, stage.training
     model, tokenizer = load_gpt(stage.model, device)
     paths = stage.source.paths("instructions.jsonl")
@@ -58,14 +61,14 @@ def run_sft(stage: SftStage) -> Path:
     steps = config.steps(len(items))
 
     settings = {"data": fingerprint(paths, [stage.model]), "gpt": model.config, "stage": stage}
-    run = open_run(stage.run, device, "sft", settings)
+    run = open_run(stage.run, device, "sft", settings, world)
     model = restore_model(run, model)
     optimizer = make_optimizer(model.named_parameters(), config.optim)
     restore_optimizer(run, optimizer)
     order_seed = derive_seed(seed, "sft order")
 
     def micro_batches_at(step: int) -> Sequence[TokenBatch]:
-        chosen = [items[i] for i in batch_indices(len(items), config.batch_size, order_seed, step)]
+        chosen = [items[i] for i in share(world, batch_indices(len(items), config.batch_size, order_seed, step))]
         chosen.sort(key=lambda item: len(item.ids))  # like lengths share a forward pass: less padding, same gradient
         groups = split_rows(chosen, config.micro_batch_size)
         return [to_device(conversation_batch(group, tokenizer.pad_id), device) for group in groups]
@@ -73,7 +76,7 @@ def run_sft(stage: SftStage) -> Path:
     def evaluate(step: int) -> dict[str, float]:
         groups = split_rows(held_out_items, 32)
         batches = (conversation_batch(group, tokenizer.pad_id) for group in groups)
-        result = evaluate_held_out(model, batches, tokenizer)
+        result = evaluate_held_out(model, batches, tokenizer, world)
         return {"val_loss_nats_per_token": result.loss_nats_per_token, "val_bits_per_byte": result.bits_per_byte}
 
     def save(state: dict[str, Any]) -> None:
@@ -85,7 +88,7 @@ def run_sft(stage: SftStage) -> Path:
         return probe_rows(model, tokenizer, probes, seed)
 
     if not run.finished:
-        reports = train_sft(model, micro_batches_at, optimizer, config, steps, seed, run.start_step)
+        reports = train_sft(model, micro_batches_at, optimizer, config, steps, seed, run.start_step, world)
         drive(run, reports, steps, save, evaluate if held_out_items else None, sample if probes else None)
     finish(run, model, tokenizer, steps, f"minirlhf chat {run.folder}")
     return run.folder
