@@ -34,7 +34,7 @@ class RewardModel(nn.Module):
 
     def forward(self, ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """ids int64 [B T], attention_mask bool [B T] (every token real when None) -> scores [B]."""
-        x, _ = self.trunk.hidden(ids, attention_mask)
+        x, _ = self.trunk.hidden(ids, None if right_padded(attention_mask) else attention_mask)
         raw = self.head(last_real(x, attention_mask)).squeeze(-1)
         return self.gain * raw + self.bias_shift
 
@@ -87,6 +87,11 @@ class Classifier(nn.Module):
         """ids int64 [B T], attention_mask bool [B T] (every token real when None) -> class logits [B C]."""
         x, _ = self.trunk.hidden(ids, attention_mask)
         return self.head(last_real(x, attention_mask))
+
+
+def right_padded(attention_mask: Tensor | None) -> bool:
+    """Does padding, if any, stand behind each row's tokens? A causal model never looks there, so it needs no mask."""
+    return attention_mask is None or bool((attention_mask[:, 1:] <= attention_mask[:, :-1]).all())
 
 
 def last_real(x: Tensor, attention_mask: Tensor | None) -> Tensor:

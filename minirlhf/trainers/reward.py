@@ -10,6 +10,8 @@ from math import ceil, inf
 from time import perf_counter
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from minirlhf.distributed import ALONE, World, gather, sum_gradients, total
 from minirlhf.models.heads import RewardModel
@@ -66,8 +68,7 @@ def train_reward(
         loss, margins = 0.0, []
         optimizer.zero_grad()
         for batch in micro_batches:
-            chosen = reward_model(batch.chosen_ids, batch.chosen_attention_mask)  # [B] scores
-            rejected = reward_model(batch.rejected_ids, batch.rejected_attention_mask)  # [B]
+            chosen, rejected = reward_model(*stacked(batch)).chunk(2)  # [B] scores each
             share = bradley_terry(chosen, rejected) * (len(chosen) / pairs)
             share.backward()
             loss += share.item()
@@ -88,6 +89,17 @@ def train_reward(
         )
 
 
-def pair_accuracy(margins: torch.Tensor) -> float:
+def stacked(batch: PreferenceBatch) -> tuple[Tensor, Tensor]:
+    """The chosen answers above the rejected ones, ids and mask [2B T]: one pass through the model instead of two.
+
+    The shorter of the two gets more padding on its right, which nobody looks at.
+    """
+    sides = ((batch.chosen_ids, batch.chosen_attention_mask), (batch.rejected_ids, batch.rejected_attention_mask))
+    longest = max(ids.shape[1] for ids, _ in sides)
+    ids = torch.cat([F.pad(ids, (0, longest - ids.shape[1])) for ids, _ in sides])
+    return ids, torch.cat([F.pad(mask, (0, longest - mask.shape[1])) for _, mask in sides])
+
+
+def pair_accuracy(margins: Tensor) -> float:
     """The share of pairs [B] whose chosen answer scores higher; equal scores count half."""
     return ((margins > 0).double() + 0.5 * (margins == 0).double()).mean().item()

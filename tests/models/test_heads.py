@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from minirlhf.models.gpt import GPT, GPTConfig
-from minirlhf.models.heads import Classifier, RewardModel, ValueModel
+from minirlhf.models.heads import Classifier, RewardModel, ValueModel, right_padded
 
 VOCAB = 11
 CONFIG = GPTConfig(VOCAB, context=12, layers=2, heads=2, width=8)
@@ -116,3 +116,19 @@ def test_from_trunk_leaves_the_model_it_came_from_alone():
             model.trunk.token_embedding.weight.zero_()
         assert original.token_embedding.weight.abs().sum() > 0
     assert Classifier(original, ("a", "b", "c"))(some_ids(0, 2, 4)).shape == (2, 3)
+
+
+@given(st.lists(st.lists(st.booleans(), min_size=5, max_size=5), min_size=1, max_size=4))
+def test_right_padding_is_told_from_other_padding(rows):
+    mask = torch.tensor(rows)
+    assert right_padded(mask) == all(row == sorted(row, reverse=True) for row in rows)
+    assert right_padded(None)
+
+
+def test_a_score_does_not_depend_on_whether_its_padding_was_masked():
+    """Right-padded rows skip the mask; the same rows with one token of padding on the left do not."""
+    model = RewardModel.from_trunk(GPT(GPTConfig(vocab_size=7, context=8, layers=2, heads=2, width=8)).double())
+    ids = torch.randint(7, (3, 6), generator=torch.Generator().manual_seed(0))
+    mask = torch.arange(6) < torch.tensor([[6], [3], [1]])
+    shifted = torch.nn.functional.pad(ids, (1, 0)), torch.nn.functional.pad(mask, (1, 0))
+    torch.testing.assert_close(model(ids, mask), model(*shifted), rtol=1e-12, atol=1e-12)

@@ -20,6 +20,7 @@ NO_MATHEMATICS = {
     "gpt_config": "settings",
     "make_norm": "a choice between two layers that have references",
     "make_dropout": "a choice; the mask itself is reference/dropout.py",
+    "right_padded": "a look at a mask",
     "make_head": "random numbers; their spread is tested in tests/models/test_heads.py",
     "initialise": "random numbers; their spread is tested in tests/models/test_gpt.py",
     "pick_device": "a choice of hardware",
@@ -46,7 +47,7 @@ FASTER = {
     "sequence_cross_entropy": "cross_entropy",
     "language_model": "gpt",
 }
-FILES_ONLY = ("checkpoint.py", "checkpoint_files.py", "hugging_face.py", "hugging_face_config.py")  # reading, writing
+FILES_ONLY = ("checkpoint.py", "checkpoint_files.py", "hugging_face.py", "hugging_face_config.py", "sharded.py")  # storage
 
 
 def public_names(folder: str, skip: tuple[str, ...] = ()) -> dict[str, str]:
