@@ -427,7 +427,7 @@ BAD = {
     ),
     "a finished run": Bad(AGAIN, ("already holds a run", "--overwrite", "--resume"), run_folder()),
     "resumed with another rate": Bad(
-        f"{AGAIN} --resume --learning-rate 0.5", ("other settings", "learning_rate was 0.003, is now 0.5"), run_folder()
+        f"{AGAIN} --resume --learning-rate 0.5", ("other settings", "learning_rate was 0.005, is now 0.5"), run_folder()
     ),
     "resumed by another command": Bad(
         f"{SFT} --data {{data}}/chats.jsonl --resume", ("another kind of run", "pretrain", "sft"), run_folder()

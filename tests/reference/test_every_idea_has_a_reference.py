@@ -47,7 +47,13 @@ FASTER = {
     "sequence_cross_entropy": "cross_entropy",
     "language_model": "gpt",
 }
-FILES_ONLY = ("checkpoint.py", "checkpoint_files.py", "hugging_face.py", "hugging_face_config.py", "sharded.py")  # storage
+FILES_ONLY = (
+    "checkpoint.py",
+    "checkpoint_files.py",
+    "hugging_face.py",
+    "hugging_face_config.py",
+    "sharded.py",
+)  # storage
 
 
 def public_names(folder: str, skip: tuple[str, ...] = ()) -> dict[str, str]:
