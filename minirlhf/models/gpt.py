@@ -6,6 +6,7 @@ Llama: Touvron et al. 2023, arXiv:2302.13971 = positions "rope", norm "rms", mlp
 Dimension letters: B batch, T new tokens, S cached + new tokens, D width, V vocabulary.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -127,10 +128,12 @@ class Block(nn.Module):
 class GPT(nn.Module):
     """A decoder-only transformer. All weights are drawn from `generator` (seed 0 when none is given).
 
-    `attend` is how attention is computed; the default is the readable definition.
+    `attend` is how attention is computed; the default is the readable definition. `precision` is that of the matrix
+    products, whoever asks for them (a rollout, an update, a measurement); None: that of the weights.
     """
 
     causal: Tensor
+    precision: torch.dtype | None = None
 
     def __init__(self, config: GPTConfig, generator: torch.Generator | None = None, attend: Attend = eager_attend):
         super().__init__()
@@ -172,8 +175,9 @@ class GPT(nn.Module):
         x = self.drop(x)
         if cache is not None:
             cache = cache.reserve(tokens)
-        for block in self.blocks:
-            x = block(x, visible, rotation, cache)
+        with self.products():
+            for block in self.blocks:
+                x = block(x, visible, rotation, cache)
         return self.final_norm(x), None if cache is None else cache.advance(tokens)
 
     def forward(self, ids: Tensor, attention_mask: Tensor | None = None, last: int | None = None) -> Tensor:
@@ -193,7 +197,12 @@ class GPT(nn.Module):
 
     def logits(self, x: Tensor) -> Tensor:
         """How well each token of the vocabulary would come next after x, [... D] -> [... V]."""
-        return F.linear(x, self.unembedding_weight)
+        with self.products():
+            return F.linear(x, self.unembedding_weight)
+
+    def products(self) -> AbstractContextManager[object]:
+        """Inside, matrix products are of self.precision; weights, norms and the residual stream stay what they are."""
+        return nullcontext() if self.precision is None else torch.autocast(self.causal.device.type, self.precision)
 
     @property
     def unembedding_weight(self) -> Tensor:
@@ -204,8 +213,8 @@ class GPT(nn.Module):
         """A cache for `batch` rows with room for `capacity` tokens, padding included (the context when not given)."""
         config = self.config
         places = config.context if capacity is None else capacity
-        weight = self.token_embedding.weight
-        return empty_cache(config.layers, batch, config.key_value_heads, places, config.head_width, weight)
+        like = self.token_embedding.weight[:0].to(self.precision)
+        return empty_cache(config.layers, batch, config.key_value_heads, places, config.head_width, like)
 
     def positions(self, ids: Tensor, seen: int, attention_mask: Tensor | None) -> Tensor:
         """Which place in its text each of ids has: [T], or [B T] when padding has to be skipped."""

@@ -49,7 +49,7 @@ def attended(q: Tensor, k: Tensor, v: Tensor, visible: Tensor) -> tuple[Tensor, 
     """
     hidden = torch.zeros(visible.shape, dtype=q.dtype, device=q.device)
     hidden.masked_fill_(~visible, torch.finfo(q.dtype).min / 2)
-    weights = per_group(q, k.mT).add_(hidden).softmax(dim=-1)
+    weights = per_group(q, k.mT).add_(hidden).softmax(dim=-1).to(v)  # autocast leaves a softmax in float32
     return per_group(weights, v).mul_(visible.any(dim=-1, keepdim=True)), weights
 
 

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from minirlhf.nn.norm import raised
+
 
 class GeluMLP(nn.Module):
     """to_out(gelu(to_hidden(x))), with GPT-2's tanh form of gelu. Hendrycks and Gimpel 2016, arXiv:1606.08415."""
@@ -73,10 +75,11 @@ class Gelu(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        y, sigmoid = gelu_and_sigmoid(x)
-        bend = x.square().mul_(3 * CUBIC).add_(ROOT).mul_(y)
-        ctx.save_for_backward(bend.mul_(1 - sigmoid).add_(sigmoid))
-        return y
+        wide = raised(x)
+        y, sigmoid = gelu_and_sigmoid(wide)
+        bend = wide.square().mul_(3 * CUBIC).add_(ROOT).mul_(y)
+        ctx.save_for_backward(bend.mul_(1 - sigmoid).add_(sigmoid).to(x))
+        return y.to(x)
 
     @staticmethod
     @once_differentiable

@@ -1,7 +1,7 @@
 """Two ways to keep a token's numbers at a steady size, [... D] -> [... D].
 
 Both gradients are written by hand, beside the forward they belong to: recorded operation by operation, they would
-take a tenth of a small model's training step. `reference/norm.py` derives them.
+take a tenth of a small model's training step. `reference/norm.py` derives them. Half precision is raised to float32.
 """
 
 from typing import Any
@@ -21,7 +21,9 @@ class LayerNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        x = raised(x)
         normed = Standardise.apply(x, self.eps) if torch.is_grad_enabled() else standardise(x, self.eps)[0]
+        normed = normed.to(self.weight)
         return normed * self.weight if self.bias is None else torch.addcmul(self.bias, normed, self.weight)
 
 
@@ -34,8 +36,14 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        x = raised(x)
         normed = Rescale.apply(x, self.eps) if torch.is_grad_enabled() else rescale(x, self.eps)[0]
-        return normed * self.weight
+        return normed.to(self.weight) * self.weight
+
+
+def raised(x: Tensor) -> Tensor:
+    """x in float32 or better."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def standardise(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -47,7 +55,7 @@ def standardise(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 
 def rescale(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """y = x r, and r = 1 / √(mean(x²) + eps). [... D] -> [... D], [... 1]."""
-    r = (torch.linalg.vecdot(x, x).unsqueeze(-1) / x.shape[-1] + eps).rsqrt()
+    r = (x.square().mean(dim=-1, keepdim=True) + eps).rsqrt()  # vecdot would be rounded to bfloat16 under autocast
     return x * r, r
 
 
