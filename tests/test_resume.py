@@ -126,6 +126,24 @@ def test_dying_twice_is_no_worse(road, tmp_path, monkeypatch):
     assert_same_end(tmp_path / "out", road / "models" / "ppo")
 
 
+def test_a_critic_on_the_policy_s_own_trunk_resumes_bit_identical(road, tmp_path, monkeypatch):
+    shared = [*EVERY_STEP, "--value-from", "shared"]
+    with monkeypatch.context() as patch:
+        disk = DyingDisk(patch, None)
+        assert cli.main([*road_command(road, "ppo", tmp_path / "whole"), *shared]) == 0
+    for share in (0.4, 0.7):
+        words = [*road_command(road, "ppo", tmp_path / f"dies-{share}"), *shared]
+        with monkeypatch.context() as patch:
+            DyingDisk(patch, int(share * disk.touched))
+            with pytest.raises(Died):
+                cli.main(words)
+        tensors = load_file(tmp_path / f"dies-{share}" / "checkpoint" / "training_state.safetensors")
+        kept = {name for name in tensors if not name.startswith("optimizer.")}
+        assert kept == {"value.head.weight", "value.head.bias"}  # the trunk is kept once, as the policy
+        assert cli.main([*words, "--resume"]) == 0
+        assert_same_end(tmp_path / f"dies-{share}", tmp_path / "whole")
+
+
 def test_resuming_a_finished_run_changes_nothing(road, tmp_path, capsys):
     words = [*road_command(road, "reward", tmp_path / "out"), *EVERY_STEP]
     assert cli.main(words) == 0

@@ -54,7 +54,11 @@ class RewardModel(nn.Module):
 
 
 class ValueModel(nn.Module):
-    """One value per token: the return expected after reading up to it. The head starts at zero, so all values are 0."""
+    """One value per token: the return expected after reading up to it. The head starts at zero, so all values are 0.
+
+    The trunk is used as it is; `from_trunk` copies it first. On the policy itself, ValueModel(policy), both read one
+    trunk: half the work, and the value loss moves the features that the policy reads.
+    """
 
     def __init__(self, trunk: GPT):
         super().__init__()
@@ -68,7 +72,11 @@ class ValueModel(nn.Module):
     def forward(self, ids: Tensor, attention_mask: Tensor | None = None, last: int | None = None) -> Tensor:
         """ids int64 [B T] -> values [B T] in reward units, or only of the last `last` positions, [B last]."""
         x, _ = self.trunk.hidden(ids, attention_mask)
-        return self.head(x if last is None else x[:, x.shape[1] - last :]).squeeze(-1)
+        return self.read(x if last is None else x[:, x.shape[1] - last :])
+
+    def read(self, x: Tensor) -> Tensor:
+        """The values that the trunk's hidden states stand for, [... D] -> [...]."""
+        return self.head(x).squeeze(-1)
 
 
 class Classifier(nn.Module):

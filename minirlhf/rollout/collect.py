@@ -11,6 +11,7 @@ from minirlhf.errors import UserError
 from minirlhf.generation.generate import generate
 from minirlhf.generation.sampling import SamplingConfig
 from minirlhf.models.gpt import GPT
+from minirlhf.models.heads import ValueModel
 from minirlhf.models.sharded import whole
 from minirlhf.objectives.guards import check_finite
 from minirlhf.objectives.likelihood import response_log_probs
@@ -95,6 +96,27 @@ def response_values(value_model: nn.Module, ids: Tensor, attention_mask: Tensor,
     """V of the state *before* each response token, [B R]: the same positions whose logits predict those tokens."""
     values: Tensor = value_model(ids[:, :-1], attention_mask[:, :-1], last=response_tokens)
     return values
+
+
+def response_log_probs_and_values(
+    policy: GPT,
+    value_model: ValueModel,
+    ids: Tensor,
+    attention_mask: Tensor,
+    response_tokens: int,
+    temperature: float = 1.0,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """response_log_probs of the policy (log-probs and entropies, nats) and response_values, three of [B R].
+
+    A value model on the policy's own trunk costs no pass of its own: both are read off the same hidden states.
+    """
+    sequence = (ids, attention_mask, response_tokens)
+    if value_model.trunk is not policy:
+        return *response_log_probs(policy, *sequence, temperature), response_values(value_model, *sequence)
+    x, _ = policy.hidden(ids[:, :-1], attention_mask[:, :-1])
+    x = x[:, x.shape[1] - response_tokens :]  # [B R D]: what stands before each response token
+    log_probs, entropies = response_log_probs(lambda *_, **__: policy.logits(x), *sequence, temperature)
+    return log_probs, entropies, value_model.read(x)
 
 
 def cut_at_stop(generation: Generation, stop_ids: tuple[int, ...], pad_id: int) -> Generation:

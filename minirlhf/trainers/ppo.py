@@ -19,11 +19,10 @@ from minirlhf.models.gpt import GPT
 from minirlhf.models.heads import ValueModel
 from minirlhf.objectives.guards import check_finite, kl_above_target, ratio_too_large
 from minirlhf.objectives.kl import next_kl_coef
-from minirlhf.objectives.likelihood import response_log_probs
 from minirlhf.objectives.masked import masked_mean
 from minirlhf.objectives.ppo import clipped_value_loss, explained_variance, ppo_diagnostics, ppo_policy_loss
 from minirlhf.records import Experience, PromptBatch, Report, Rollout
-from minirlhf.rollout.collect import collect, response_values
+from minirlhf.rollout.collect import collect, response_log_probs_and_values
 from minirlhf.rollout.experience import estimate_advantages, token_rewards, values_after_cut
 from minirlhf.rollout.padding import micro_batches
 from minirlhf.rollout.scoring import Scorer
@@ -117,7 +116,7 @@ class PPOConfig:
 
 
 def actor_critic(policy: GPT, value_model: ValueModel) -> nn.ModuleDict:
-    """The two separate networks as one, for one optimizer: its parameters are named policy.* and value.*"""
+    """Both as one, for one optimizer: parameters policy.* and value.*, of a critic on the policy only value.head.*"""
     return nn.ModuleDict({"policy": policy, "value": value_model})
 
 
@@ -139,7 +138,8 @@ def train_ppo(
     """Yields one Report per rollout, numbered by the rollouts then done; report.state goes back in as state on resume.
 
     prompts_at(k) gives the prompts of the rollout after k rollouts and is a pure function of k; so is every random
-    draw, of (seed, k). The optimizer is built from `actor_critic(policy, value_model).named_parameters()`.
+    draw, of (seed, k). The optimizer is built from `actor_critic(policy, value_model).named_parameters()`. The value
+    model stands on a trunk of its own, or on the policy: ValueModel(policy).
     All networks are put into eval() mode, since dropout would move the ratio away from 1, and the reference is frozen.
     Raises NonFiniteError, naming the tensor, before a NaN or infinity reaches the weights.
     """
@@ -228,10 +228,9 @@ def ppo_backward(
     for part_rows in micro_batches(share(world, rows), experience.attention_mask, config.micro_batch_size):
         part = take(experience, part_rows)
         mask = part.response_mask  # [b R]
-        log_probs, entropies = response_log_probs(
-            policy, part.ids, part.attention_mask, mask.shape[1], config.temperature
-        )  # [b R] nats
-        values = response_values(value_model, part.ids, part.attention_mask, mask.shape[1])  # [b R] reward units
+        log_probs, entropies, values = response_log_probs_and_values(
+            policy, value_model, part.ids, part.attention_mask, mask.shape[1], config.temperature
+        )  # [b R] each: nats, nats, reward units
         check_finite(log_probs=log_probs[mask], old_log_probs=part.old_log_probs[mask], values=values[mask])
         policy_loss = ppo_policy_loss(log_probs, part.old_log_probs, part.advantages, mask, config.clip_range, tokens)
         value_loss = clipped_value_loss(values, part.old_values, part.returns, mask, config.value_clip_range, tokens)

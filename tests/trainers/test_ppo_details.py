@@ -307,7 +307,7 @@ def test_detail_16_values_are_0_before_the_first_step():
 
 def test_detail_17_every_network_starts_from_a_copy_of_a_named_one():
     choices = {each.name: (each.type, each.default) for each in dataclasses.fields(PPOStage)}["value_from"]
-    assert choices == (Literal["policy", "reward"], "policy")  # stated, and chosen by a flag
+    assert choices == (Literal["policy", "reward", "shared"], "policy")  # stated, and chosen by a flag
     sft = tiny_gpt()
     reward_model = RewardModel.from_trunk(sft)
     for start, model in (
