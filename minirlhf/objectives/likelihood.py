@@ -18,6 +18,8 @@ from torch.autograd.function import once_differentiable
 class LanguageModel(Protocol):
     """What a decoder offers: what it makes of the tokens, [B T D], and the matrix [V D] that reads logits off it."""
 
+    precision: torch.dtype | None  # of matrix products; None: that of the weights
+
     @property
     def unembedding_weight(self) -> Tensor: ...
 
@@ -124,18 +126,20 @@ def chunked_cross_entropy(
 
     A chunk of rows at a time: its logits, its loss and its part of the gradient are made while they are at hand, and
     the logits forgotten. Memory does not grow with N · V, and the gradient costs no second pass. Once differentiable.
-    Shapes: x float [N D], weight float [V D], targets int64 [N]; returns a scalar, in float32 or better.
+    The products are of x's dtype, whatever the weight's; sums and the weight's gradient are in float32 or better.
+    Shapes: x float [N D], weight float [V D], targets int64 [N]; returns a scalar.
     Units:  nats, summed over the N targets; 0 when there are none.
     Grad:   of the logits (softmax - onehot(target)) / temperature.
     """
-    rows = chunk or max(1, CHUNK_NUMBERS // weight.shape[0])
+    rows = chunk or max(1, CHUNK_NUMBERS.get(x.device.type, 1 << 27) // weight.shape[0])
     if not torch.is_grad_enabled():
-        parts = [token_log_probs(part @ weight.T, ids, temperature).sum() for part, ids in _chunks(rows, x, targets)]
+        matrix = weight.to(x)
+        parts = [token_log_probs(part @ matrix.T, ids, temperature).sum() for part, ids in _chunks(rows, x, targets)]
         return -torch.stack(parts).sum() if parts else x.new_zeros(())
     return _ChunkedCrossEntropy.apply(x, weight, targets, temperature, rows)
 
 
-CHUNK_NUMBERS = 1 << 20  # logits at a time: 4 MB of float32
+CHUNK_NUMBERS = {"cpu": 1 << 20}  # logits at a time: 4 MB of float32; elsewhere 512 MB, for a GPU wants many rows
 
 
 def _chunks(rows: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
@@ -148,15 +152,18 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, temperature: float, rows: int) -> Tensor:
         total = torch.zeros((), dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
-        dx, dweight = torch.empty_like(x), torch.zeros_like(weight)
+        matrix, dx, dweight = weight.to(x), torch.empty_like(x), torch.zeros_like(weight)
         for part, ids, dpart in _chunks(rows, x, targets, dx):
-            log_probs = log_probs_of(part @ weight.T, temperature)  # [n V]
+            log_probs = log_probs_of(part @ matrix.T, temperature)  # [n V]
             total -= _of_targets(log_probs, ids).sum()
             dlogits = log_probs.exp_()
             dlogits.scatter_add_(1, ids[:, None], -torch.ones_like(dlogits[:, :1])).div_(temperature)
             dlogits = dlogits.to(x.dtype)
-            torch.mm(dlogits, weight, out=dpart)
-            dweight.addmm_(dlogits.T, part)
+            torch.mm(dlogits, matrix, out=dpart)
+            if x.dtype == weight.dtype:
+                dweight.addmm_(dlogits.T, part)
+            else:
+                dweight += dlogits.T @ part
         ctx.save_for_backward(dx, dweight)
         return total
 
@@ -174,4 +181,5 @@ def sequence_cross_entropy(model: LanguageModel, ids: Tensor, loss_mask: Tensor)
     Shapes: ids int64 [B T+1], loss_mask bool [B T]: entry t says whether ids[:, t+1] counts; returns a scalar, nats.
     """
     x, _ = model.hidden(ids[:, :-1])  # [B T D]
-    return chunked_cross_entropy(x[loss_mask], model.unembedding_weight, ids[:, 1:][loss_mask])
+    counted = x[loss_mask].to(model.precision)  # [N D]
+    return chunked_cross_entropy(counted, model.unembedding_weight, ids[:, 1:][loss_mask])

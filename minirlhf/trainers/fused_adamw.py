@@ -19,7 +19,8 @@ def fused_adamw(
 
     The same arithmetic as AdamW's definition, up to rounding (tests/trainers/test_optim.py).
     """
-    counts = {count: torch.tensor(float(count), device=parameters[0].device) for count in set(steps)}
+    device = parameters[0].device  # full() makes a number there; tensor() would copy it, and a GPU would be waited for
+    counts = {count: torch.full((), float(count), device=device) for count in set(steps)}
     matrices = [i for i, parameter in enumerate(parameters) if parameter.ndim >= 2]
     others = [i for i, parameter in enumerate(parameters) if parameter.ndim < 2]
     for chosen, decay in ((matrices, weight_decay), (others, 0.0)):
