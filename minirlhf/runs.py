@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ from minirlhf import __version__
 from minirlhf.distributed import ALONE, World, largest
 from minirlhf.errors import UserError
 from minirlhf.models.checkpoint import checkpoint_exists, load_training_state
-from minirlhf.models.speed import AttendName, find_attend
+from minirlhf.models.speed import find_attend
 from minirlhf.processes import check_agreement, leader_first
 from minirlhf.records import Report
 from minirlhf.run_files import (
@@ -40,39 +40,10 @@ from minirlhf.run_files import (
     read_json,
     write_json,
 )
+from minirlhf.run_options import FREE_TO_CHANGE, RunOptions
 from minirlhf.run_profile import profiled
 from minirlhf.run_progress import progress_display, stop_requests
-from minirlhf.trainers.checks import check_settings
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """Where a run lives and how it is watched."""
-
-    out: Path  # the run folder to make
-    seed: int = 0  # every random draw of the run follows from this number
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # auto: cuda, else mps, else cpu
-    resume: bool = False  # go on from the folder's last checkpoint (or start, if there is none)
-    overwrite: bool = False  # if the folder holds a run, move it aside to NAME.before-1, -2, ... and start afresh
-    eval_every: int | None = None  # steps between evaluations and probe samples; None: about twenty times a run
-    save_every_seconds: float = 20.0  # time between checkpoints; 0 saves after every step
-    log_every: int | None = None  # steps between lines when there is no progress bar; None: about forty lines a run
-    attend: AttendName = "lean"  # attention by its definition (eager), in fewer passes, or by a GPU kernel (fused)
-    compile: bool = False  # compile the transformer blocks: slow first steps, then faster ones
-    quiet: bool = False  # no progress bar, a line every --log-every steps
-    profile: bool = False  # record a few steps after warming up: RUN/profile/table.txt and a trace say where time went
-    shard: bool = False  # several processes (torchrun): cut weights and optimizer state up among them (FSDP)
-    timeout_seconds: float = 600.0  # of several processes (torchrun): how long one waits for another before it gives up
-
-    def __post_init__(self) -> None:
-        endless = float("inf")
-        steps, seconds = dict.fromkeys(("eval_every", "log_every"), (1, endless)), (0, endless)
-        check_settings(self, **steps, save_every_seconds=seconds, timeout_seconds=seconds)
-
-
-# What may change between a run and its resumption, because no weight depends on it.
-FREE_TO_CHANGE = {"resume", "overwrite", "save_every_seconds", "log_every", "quiet", "out"}
-FREE_TO_CHANGE |= {"profile", "shard", "timeout_seconds"}
+from minirlhf.run_speed import told_by_the_clock
 
 
 @dataclass(frozen=True)
@@ -216,12 +187,14 @@ def drive(
     evaluate: Callable[[int], dict[str, float]] | None = None,
     sample: Callable[[], list[dict[str, Any]]] | None = None,
     show: Sequence[str] = ("loss_nats_per_token", "tokens_per_second"),
+    flops: Callable[[int], float] | None = None,
 ) -> None:
     """Runs a trainer to its end: one row per report, evaluations, probe samples, checkpoints, and the progress bar.
 
-    save(training_state) writes the checkpoint. Ctrl-C (or SIGTERM) lets the step finish, saves, and raises
-    Interrupted; a second Ctrl-C stops at once, and the last checkpoint remains. Of several processes rank 0 samples
-    and writes; all evaluate and save, each its part, and all stop at the same step.
+    save(training_state) writes the checkpoint; flops(k), where known, is the arithmetic of the step after k steps.
+    Ctrl-C (or SIGTERM) lets the step finish, saves, and raises Interrupted; a second Ctrl-C stops at once, and the
+    last checkpoint remains. Of several processes rank 0 samples and writes; all evaluate and save, each its part, and
+    all stop at the same step.
     """
     options, metrics_path, samples_path = run.options, run.folder / "metrics.jsonl", run.folder / "samples.jsonl"
     eval_every, log_every = options.eval_every or max(10, steps // 20), options.log_every or max(5, steps // 40)
@@ -231,6 +204,7 @@ def drive(
         _append_samples(samples_path, 0, sample(), leads)
     if options.profile and leads:
         reports = profiled(reports, run.folder / "profile", steps - run.start_step, run.device)
+    reports = told_by_the_clock(run.options, reports, steps, run.device, run.world, flops)
     started, saved = time.perf_counter() - run.seconds, time.perf_counter()
     with stop_requests() as stop, progress_display(steps, run.start_step, quiet, log_every) as show_progress:
         for report in reports:

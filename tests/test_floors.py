@@ -17,7 +17,8 @@ FLOORS = {
     "generation": 4, "rollout": 4,
     "trainers": 5,
     "evaluation": 6,
-    "runs": 7, "run_files": 7, "run_clock": 7, "run_progress": 7, "run_profile": 7, "processes": 7, "stages": 7,
+    "runs": 7, "run_files": 7, "run_clock": 7, "run_progress": 7, "run_profile": 7, "run_options": 7, "run_speed": 7,
+    "processes": 7, "stages": 7,
     "quickstart": 8, "compare": 8,
     "cli": 9, "__main__": 9,
 }  # fmt: skip

@@ -43,6 +43,21 @@ GLOSSARY: dict[str, GlossaryRow] = {
         "Steady; the level depends on the machine and the model's size.",
         "If it sinks, look for other programs on the machine or for answers that grow longer.",
     ),
+    "model_flops_per_second": GlossaryRow(
+        "Arithmetic per second that the model asks for, forward and backward; padding does not count.",
+        "Steady; some tens of billions on a laptop's core, hundreds of trillions on a large GPU.",
+        "If it is low on your machine, make batches larger, try --compile, and --profile to see where time goes.",
+    ),
+    "model_flop_utilisation": GlossaryRow(
+        "The same as a share of the most that the GPU could do in this precision by its data sheet (MFU).",
+        "0.3 to 0.6 for a large model on a large GPU; a small one leaves most of the GPU idle.",
+        "If it is low, use --precision bfloat16, --compile, --attend fused and larger batches.",
+    ),
+    "compile_seconds": GlossaryRow(
+        "What the first steps took beyond as many usual ones, because --compile made its code in them.",
+        "Some seconds up to a minute, once in every process.",
+        "If it is a large part of the run, leave --compile away: it pays in long runs.",
+    ),
     # pretraining and supervised fine-tuning
     "loss_nats_per_token": GlossaryRow(
         "How surprised the model is by the next token of its training text; 0 would be certainty.",

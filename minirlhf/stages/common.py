@@ -24,7 +24,7 @@ from minirlhf.models.checkpoint import (
 from minirlhf.models.device import pick_device
 from minirlhf.models.gpt import GPT
 from minirlhf.models.sharded import as_shares, read_shards, shard, whole_weights, write_shards
-from minirlhf.models.speed import compile_blocks, find_attend, set_attend
+from minirlhf.models.speed import compile_blocks, find_attend, set_attend, set_precision
 from minirlhf.processes import leader_first
 from minirlhf.records import PreferenceBatch, TokenBatch
 from minirlhf.run_files import TEMPORARY_SUFFIX, move_aside
@@ -110,13 +110,14 @@ def restore_model(run: Run, fresh: Model) -> Model:
 
 
 def ready(run: Run, *models: nn.Module | None) -> None:
-    """Attention, compilation and sharding as --attend, --compile and --shard ask; done before a model is used.
+    """Attention, precision, compilation and sharding as the flags of those names ask; done before a model is used.
 
     Raises UserError if one is not to be had.
     """
     for model in models:
         if model is not None:
             set_attend(model, find_attend(run.options.attend))
+            set_precision(model, run.options.precision)
             if run.options.compile:
                 compile_blocks(model)
             shard(run.world, model)

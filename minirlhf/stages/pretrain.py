@@ -13,6 +13,7 @@ from minirlhf.distributed import ALONE, World, share
 from minirlhf.errors import UserError
 from minirlhf.evaluation.held_out import evaluate_held_out
 from minirlhf.generation.sampling import SamplingConfig
+from minirlhf.models.flops import training_flops
 from minirlhf.models.gpt import GPT, GPTConfig
 from minirlhf.nn.lean_attention import lean_attend
 from minirlhf.processes import check_shares
@@ -124,7 +125,8 @@ def run_pretrain(stage: PretrainStage, world: World = ALONE) -> Path:
 
     if not run.finished:
         reports = train_pretrain(model, micro_batches_at, optimizer, config, stage.run.seed, run.start_step, world)
-        drive(run, reports, config.steps, save, evaluate, sample)
+        flops = training_flops(model.config, [context] * config.batch_size)
+        drive(run, reports, config.steps, save, evaluate, sample, flops=lambda step: flops)
     finish(run, model, tokenizer, config.steps, f"minirlhf sft --model {run.folder} --out runs/sft")
     return run.folder
 

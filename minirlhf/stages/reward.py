@@ -13,6 +13,7 @@ from minirlhf.distributed import ALONE, World, share
 from minirlhf.evaluation.calibration import PreferenceReport
 from minirlhf.evaluation.held_out import evaluate_reward_model
 from minirlhf.generation.sampling import SamplingConfig
+from minirlhf.models.flops import training_flops
 from minirlhf.models.gpt import GPT
 from minirlhf.models.heads import RewardModel
 from minirlhf.processes import check_shares
@@ -80,6 +81,11 @@ def run_reward(stage: RewardStage, world: World = ALONE) -> Path:
         chosen = sorted((pairs[i] for i in indices), key=lambda pair: len(pair.chosen_ids) + len(pair.rejected_ids))
         return batches_of(chosen, config.micro_batch_size)  # like lengths together: less padding, same gradient
 
+    def flops(step: int) -> float:
+        chosen = [pairs[i] for i in batch_indices(len(pairs), config.batch_size, order_seed, step)]
+        lengths = [len(ids) for pair in chosen for ids in (pair.chosen_ids, pair.rejected_ids)]
+        return training_flops(trunk.config, lengths, predicted=0)  # a score is one number, and its head next to nothing
+
     def held_out_report() -> PreferenceReport:
         return evaluate_reward_model(model, batches_of(held_out_pairs, 32))
 
@@ -93,7 +99,7 @@ def run_reward(stage: RewardStage, world: World = ALONE) -> Path:
     show = ("loss_nats_per_pair", "accuracy", "pairs_per_second")
     if not run.finished:
         reports = train_reward(model, pairs_at, optimizer, config, steps, seed, run.start_step, world)
-        drive(run, reports, steps, save, evaluate if held_out_pairs else None, None, show)
+        drive(run, reports, steps, save, evaluate if held_out_pairs else None, None, show, flops)
         normalise(model, trunk, tokenizer, [preference.prompt for preference in train], seed)
         if held_out_pairs:
             result = held_out_report()

@@ -11,6 +11,7 @@ from minirlhf.data.split import split_by_prompt
 from minirlhf.data.tokenize import tokenize_conversations
 from minirlhf.distributed import ALONE, World, share
 from minirlhf.evaluation.held_out import evaluate_held_out
+from minirlhf.models.flops import training_flops
 from minirlhf.processes import check_shares
 from minirlhf.records import TokenBatch
 from minirlhf.runs import RunOptions, check_folder, drive, open_run
@@ -73,6 +74,11 @@ def run_sft(stage: SftStage, world: World = ALONE) -> Path:
         groups = split_rows(chosen, config.micro_batch_size)
         return [to_device(conversation_batch(group, tokenizer.pad_id), device) for group in groups]
 
+    def flops(step: int) -> float:
+        chosen = [items[i] for i in batch_indices(len(items), config.batch_size, order_seed, step)]
+        counted = sum(int(item.loss_mask.sum()) for item in chosen)
+        return training_flops(model.config, [len(item.loss_mask) for item in chosen], counted)
+
     def evaluate(step: int) -> dict[str, float]:
         groups = split_rows(held_out_items, 32)
         batches = (conversation_batch(group, tokenizer.pad_id) for group in groups)
@@ -89,6 +95,6 @@ def run_sft(stage: SftStage, world: World = ALONE) -> Path:
 
     if not run.finished:
         reports = train_sft(model, micro_batches_at, optimizer, config, steps, seed, run.start_step, world)
-        drive(run, reports, steps, save, evaluate if held_out_items else None, sample if probes else None)
+        drive(run, reports, steps, save, evaluate if held_out_items else None, sample if probes else None, flops=flops)
     finish(run, model, tokenizer, steps, f"minirlhf chat {run.folder}")
     return run.folder
