@@ -47,10 +47,13 @@ def flops(passes: Sequence[Sequence[Product]], backward: bool = False) -> float:
     return sum(2.0 * count * m * k * n for each in passes for count, m, k, n in each) * (3 if backward else 1)
 
 
-def prepare(passes: Sequence[Sequence[Product]], backward: bool = False) -> Callable[[], None]:
+def prepare(
+    passes: Sequence[Sequence[Product]], backward: bool = False, weight_first: bool = False
+) -> Callable[[], None]:
     """A function that does these products, and with backward those of both gradients too.
 
     Passes go through one network: products at the same place use the same memory, as its weights and its cache do.
+    weight_first: what one matrix multiplies is turned on its side, and a single row taken twice, as in nn/linear.py.
     """
     import torch
 
@@ -79,7 +82,11 @@ def prepare(passes: Sequence[Sequence[Product]], backward: bool = False) -> Call
             gradient = take(place, "out gradient", count, m, n)
             products.append((gradient, weight, take(place, "x gradient", count, m, k)))
             products.append((gradient.mT, x, take(place, "weight gradient", count, n, k)))
-        if count == 1:
+        if count == 1 and weight_first:
+            columns = max(m, 2)
+            twice = torch.randn(columns, k)
+            jobs.append((torch.mm, weight[0], twice.T, torch.empty(n, columns)))
+        elif count == 1:
             jobs += [(torch.mm, left[0], right[0], result[0]) for left, right, result in products]
         else:
             jobs += [(torch.bmm, left, right, result) for left, right, result in products]

@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from minirlhf.models.gpt import MLPS, Block
 from minirlhf.nn.attention import CausalSelfAttention
+from minirlhf.nn.linear import Linear
 from minirlhf.nn.norm import LayerNorm, RMSNorm
 from minirlhf.records import Report
 from minirlhf.run_files import write_text
@@ -54,7 +55,7 @@ NAMES = {
 }  # fmt: skip
 BY_NAME = {name: part for part, names in NAMES.items() for name in names}
 BY_MODULE: dict[type[nn.Module], str] = {
-    nn.Linear: MATRICES,  # what is no product there is the sum that gives a bias its gradient
+    Linear: MATRICES,  # what is no product there is the sum that gives a bias its gradient
     CausalSelfAttention: ATTENTION,
     **dict.fromkeys(MLPS.values(), ACTIVATIONS),
     LayerNorm: NORMS,

@@ -12,7 +12,8 @@ from torch import Tensor
 from minirlhf.errors import UserError
 from minirlhf.generation.sampling import SamplingConfig, sample_tokens
 from minirlhf.models.gpt import GPT
-from minirlhf.models.speed import uncompiled
+from minirlhf.models.speed import decoding_compiled, uncompiled
+from minirlhf.nn.linear import FEW_ROWS
 from minirlhf.records import Generation, PromptBatch
 
 
@@ -45,6 +46,7 @@ def generate(
 
     rows = torch.arange(batch, device=device)  # [b] where the running rows belong
     ended = torch.zeros(batch, dtype=torch.bool, device=device)  # [b] rows carried along although they have ended
+    fewest = FEW_ROWS if decoding_compiled(model) else 0  # fewer rows would be compiled anew
     mask = None  # [b P+R], needed only where there is padding
     if not bool(prompts.attention_mask.all()):
         mask = torch.cat((prompts.attention_mask, torch.ones(shape, dtype=torch.bool, device=device)), dim=1)
@@ -64,7 +66,7 @@ def generate(
             left = len(rows) - int(ended.sum())
             if left == 0:
                 break
-            if 2 * left <= len(rows):  # copying what is left of the cache pays when it is at most half
+            if 2 * left <= len(rows) and left > fewest:  # copying what is left of the cache pays when it is half of it
                 alive = ~ended
                 cache, rows, ids, ended = cache.select(alive), rows[alive], ids[alive], ended[alive]
                 mask = None if mask is None else mask[alive]

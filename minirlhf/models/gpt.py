@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minirlhf.errors import UserError
 from minirlhf.models.initialise import initialise
 from minirlhf.nn.attention import Attend, CausalSelfAttention, eager_attend
-from minirlhf.nn.cache import KVCache, empty_cache
+from minirlhf.nn.cache import Buffers, KVCache, empty_cache
+from minirlhf.nn.linear import linear
 from minirlhf.nn.mlp import GeluMLP, SquaredReluMLP, SwiGLU
 from minirlhf.nn.norm import LayerNorm, RMSNorm
 from minirlhf.nn.rope import Rotation, rotation_table
@@ -138,6 +138,7 @@ class GPT(nn.Module):
     def __init__(self, config: GPTConfig, generator: torch.Generator | None = None, attend: Attend = eager_attend):
         super().__init__()
         self.config = config
+        self.read_one = read_tokens  # or the same compiled: models/speed.py
         with torch.random.fork_rng(devices=[]):  # torch's layers draw weights we replace: leave its generator alone
             self.token_embedding = nn.Embedding(config.vocab_size, config.width)
             learned = config.positions == "learned"
@@ -191,14 +192,14 @@ class GPT(nn.Module):
 
         attention_mask bool [B S] covers the cached tokens and ids; None when no token is padding.
         """
-        x, longer = self.hidden(ids, attention_mask, cache)
-        assert longer is not None
-        return self.logits(x[:, -1]), longer
+        cache = cache.reserve(ids.shape[1])
+        read = self.read_one if ids.shape[1] == 1 else read_tokens
+        return read(self, ids, attention_mask, cache.keys, cache.values, cache.length), cache.advance(ids.shape[1])
 
     def logits(self, x: Tensor) -> Tensor:
         """How well each token of the vocabulary would come next after x, [... D] -> [... V]."""
         with self.products():
-            return F.linear(x, self.unembedding_weight)
+            return linear(x, self.unembedding_weight)
 
     def products(self) -> AbstractContextManager[object]:
         """Inside, matrix products are of self.precision; weights, norms and the residual stream stay what they are."""
@@ -239,6 +240,12 @@ class GPT(nn.Module):
         else:  # only with padding, which the context does not count
             causal = torch.ones(tokens, end, dtype=torch.bool, device=self.causal.device).tril(seen)
         return causal if attention_mask is None else causal & attention_mask[:, None, None, :]
+
+
+def read_tokens(model: GPT, ids: Tensor, mask: Tensor | None, keys: Buffers, values: Buffers, length: int) -> Tensor:
+    """What GPT.decode does, ids [B T] -> logits [B V], with the cache taken apart, as a compiler wants it."""
+    x, _ = model.hidden(ids, mask, KVCache(keys, values, length, [length]))
+    return model.logits(x[:, -1])
 
 
 def make_norm(config: GPTConfig) -> LayerNorm | RMSNorm:

@@ -4,13 +4,13 @@ import ctypes
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from minirlhf.errors import UserError
-from minirlhf.models.gpt import GPT, Block
+from minirlhf.models.gpt import GPT, Block, read_tokens
 from minirlhf.nn.attention import Attend, CausalSelfAttention, eager_attend
 from minirlhf.nn.lean_attention import lean_attend
 
@@ -68,6 +68,27 @@ def compile_blocks(model: nn.Module) -> None:
             module.attend = eager_attend
         if isinstance(module, Block):
             module.compile()
+
+
+def compile_decoding(model: GPT) -> None:
+    """Reading one more token, through all layers, becomes compiled code, made when the first answer is written.
+
+    One graph serves every length of the cache and every number of rows above FEW_ROWS, which `generate` therefore
+    keeps; a single row, few rows, and padding before the prompts make another graph each.
+    """
+    compiled = torch.compile(read_tokens, dynamic=True, fullgraph=True)
+
+    def read_one(*arguments: Any) -> Tensor:
+        with torch.compiler.set_stance("default"):  # whoever writes has asked for `uncompiled`, for the prompt's sake
+            logits: Tensor = compiled(*arguments)
+            return logits
+
+    model.read_one = read_one
+
+
+def decoding_compiled(model: GPT) -> bool:
+    """Has compile_decoding been here?"""
+    return model.read_one is not read_tokens
 
 
 @contextmanager

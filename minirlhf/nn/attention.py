@@ -10,6 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from minirlhf.nn.cache import KVCache
+from minirlhf.nn.linear import Linear
 from minirlhf.nn.norm import RMSNorm
 from minirlhf.nn.rope import Rotation, rotate
 
@@ -61,8 +62,8 @@ class CausalSelfAttention(nn.Module):
             raise ValueError(f"heads {heads} must divide width {width}, and kv_heads {kv_heads} must divide heads")
         self.heads, self.kv_heads, self.head_width = heads, kv_heads, width // heads
         self.layer, self.attend = layer, attend
-        self.to_qkv = nn.Linear(width, (heads + 2 * kv_heads) * self.head_width, bias=bias)
-        self.to_out = nn.Linear(width, width, bias=bias)
+        self.to_qkv = Linear(width, (heads + 2 * kv_heads) * self.head_width, bias=bias)
+        self.to_out = Linear(width, width, bias=bias)
         self.q_norm = None if qk_norm_eps is None else RMSNorm(self.head_width, qk_norm_eps)
         self.k_norm = None if qk_norm_eps is None else RMSNorm(self.head_width, qk_norm_eps)
 

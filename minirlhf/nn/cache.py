@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+Buffers = tuple[Tensor, ...]
+
 
 @dataclass(frozen=True)
 class KVCache:
@@ -18,8 +20,8 @@ class KVCache:
     before it writes. So every value stays what it was, as if caches were immutable. Not differentiable.
     """
 
-    keys: tuple[Tensor, ...]
-    values: tuple[Tensor, ...]
+    keys: Buffers
+    values: Buffers
     length: int = 0
     newest: list[int] = field(default_factory=lambda: [0])
 
@@ -64,7 +66,7 @@ class KVCache:
 def empty_cache(layers: int, batch: int, kv_heads: int, capacity: int, head_width: int, like: Tensor) -> KVCache:
     """A cache with room for `capacity` tokens and nothing in it; dtype and device as `like`."""
 
-    def buffers() -> tuple[Tensor, ...]:
+    def buffers() -> Buffers:
         return tuple(like.new_empty(batch, kv_heads, capacity, head_width) for _ in range(layers))
 
     with torch.no_grad():

@@ -9,8 +9,8 @@ from minirlhf.objectives.grpo import group_advantages
 from minirlhf.objectives.rloo import rloo_advantages
 from minirlhf.processes import check_shares
 from minirlhf.runs import RunOptions, check_folder, drive, open_run
-from minirlhf.stages.common import finish, ready, restore_model, restore_optimizer, save_training
-from minirlhf.stages.policy import SHOW, PolicyOptions, prepare
+from minirlhf.stages.common import finish, ready, restore_optimizer, save_training
+from minirlhf.stages.policy import SHOW, PolicyOptions, prepare, restore_policy
 from minirlhf.trainers.grpo import Advantages, GRPOConfig, train_grpo
 from minirlhf.trainers.muon import make_optimizer
 
@@ -38,7 +38,7 @@ def run_grpo(stage: GRPOStage, world: World = ALONE) -> Path:
     config, seed = stage.training, stage.run.seed
     setup = prepare(stage.run, stage.policy, config.sampling, config.prompts)
     run = open_run(stage.run, setup.device, "grpo", setup.settings | {"stage": stage}, world)
-    policy = restore_model(run, setup.policy)
+    policy = restore_policy(run, setup.policy)
     ready(run, setup.reference, setup.reward_model)
     optimizer = make_optimizer(policy.named_parameters(), config.optim)
     restore_optimizer(run, optimizer)

@@ -16,6 +16,7 @@ from minirlhf.generation.sampling import SamplingConfig
 from minirlhf.models.checkpoint import load_model
 from minirlhf.models.gpt import GPT
 from minirlhf.models.heads import RewardModel
+from minirlhf.models.speed import compile_decoding
 from minirlhf.records import Prompt, PromptBatch
 from minirlhf.rollout.scoring import (
     Scorer,
@@ -24,9 +25,9 @@ from minirlhf.rollout.scoring import (
     reward_fn_scorer,
     reward_model_scorer,
 )
-from minirlhf.runs import RunOptions
+from minirlhf.runs import Run, RunOptions
 from minirlhf.seeding import derive_seed
-from minirlhf.stages.common import DataOptions, fingerprint, load_gpt, pick, say
+from minirlhf.stages.common import DataOptions, fingerprint, load_gpt, pick, restore_model, say
 from minirlhf.stages.probes import PROBES, fitting, probe_rows, prompts_to
 from minirlhf.tokenizers.tokenizer import Tokenizer
 
@@ -107,6 +108,14 @@ def prepare(run: RunOptions, options: PolicyOptions, sampling: SamplingConfig, b
     return PolicySetup(
         policy, reference, tokenizer, scorer, reward_model, true_reward, prompts_at, probes, device, settings
     )
+
+
+def restore_policy(run: Run, fresh: GPT) -> GPT:
+    """restore_model for a model that writes all through its training: with --compile, decoding is compiled too."""
+    policy = restore_model(run, fresh)
+    if run.options.compile and not run.world.sharded:  # a sharded one is put together anew for every rollout
+        compile_decoding(policy)
+    return policy
 
 
 def names_function(reward: str) -> bool:

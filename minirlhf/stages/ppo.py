@@ -11,8 +11,8 @@ from minirlhf.errors import UserError
 from minirlhf.models.heads import ValueModel
 from minirlhf.processes import check_shares
 from minirlhf.runs import RunOptions, check_folder, drive, open_run
-from minirlhf.stages.common import finish, kept_tensors, ready, restore_model, restore_optimizer, save_training
-from minirlhf.stages.policy import SHOW, PolicyOptions, names_function, prepare
+from minirlhf.stages.common import finish, kept_tensors, ready, restore_optimizer, save_training
+from minirlhf.stages.policy import SHOW, PolicyOptions, names_function, prepare, restore_policy
 from minirlhf.trainers.muon import make_optimizer
 from minirlhf.trainers.ppo import PPOConfig, actor_critic, train_ppo
 
@@ -52,7 +52,7 @@ def run_ppo(stage: PPOStage, world: World = ALONE) -> Path:
     setup = prepare(stage.run, stage.policy, config.sampling, config.batch_size)
     reward_model = setup.reward_model if stage.value_from == "reward" else None
     run = open_run(stage.run, setup.device, "ppo", setup.settings | {"stage": stage}, world)
-    policy = restore_model(run, setup.policy)
+    policy = restore_policy(run, setup.policy)
     start = setup.reference if reward_model is None else reward_model.trunk
     value_model = ValueModel(policy) if shared else ValueModel.from_trunk(start)
     ready(run, None if shared else value_model, setup.reference, setup.reward_model)

@@ -7,8 +7,8 @@ from typing import Any
 from minirlhf.distributed import ALONE, World
 from minirlhf.processes import check_shares
 from minirlhf.runs import RunOptions, check_folder, drive, open_run
-from minirlhf.stages.common import finish, ready, restore_model, restore_optimizer, save_training
-from minirlhf.stages.policy import SHOW, PolicyOptions, prepare
+from minirlhf.stages.common import finish, ready, restore_optimizer, save_training
+from minirlhf.stages.policy import SHOW, PolicyOptions, prepare, restore_policy
 from minirlhf.trainers.muon import make_optimizer
 from minirlhf.trainers.reinforce import ReinforceConfig, train_reinforce
 
@@ -29,7 +29,7 @@ def run_reinforce(stage: ReinforceStage, world: World = ALONE) -> Path:
     config, seed = stage.training, stage.run.seed
     setup = prepare(stage.run, stage.policy, config.sampling, config.batch_size)
     run = open_run(stage.run, setup.device, "reinforce", setup.settings | {"stage": stage}, world)
-    policy = restore_model(run, setup.policy)
+    policy = restore_policy(run, setup.policy)
     ready(run, setup.reference, setup.reward_model)
     optimizer = make_optimizer(policy.named_parameters(), config.optim)
     restore_optimizer(run, optimizer)

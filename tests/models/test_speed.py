@@ -10,10 +10,11 @@ from minirlhf.errors import UserError
 from minirlhf.generation.generate import generate
 from minirlhf.generation.sampling import SamplingConfig
 from minirlhf.models.gpt import GPT, GPTConfig
-from minirlhf.models.speed import compile_blocks, find_attend, keep_freed_memory, set_attend
+from minirlhf.models.speed import compile_blocks, compile_decoding, find_attend, keep_freed_memory, set_attend
 from minirlhf.nn.attention import eager_attend
 from minirlhf.nn.fused_attention import kernels
 from minirlhf.nn.lean_attention import lean_attend
+from minirlhf.nn.linear import FEW_ROWS
 from minirlhf.objectives.likelihood import sequence_cross_entropy, sequence_log_probs
 from minirlhf.records import PromptBatch
 
@@ -121,3 +122,28 @@ def test_a_model_with_the_kernel_equals_the_definition():
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
 def test_the_c_library_can_be_asked_to_keep_memory():
     assert keep_freed_memory() in (True, False)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_compiled_decoding_writes_what_it_wrote_before(padded):
+    """One graph for every length, and the rows that have ended stay until few rows would ask for another."""
+    model = GPT(SHAPES["llama"], torch.Generator().manual_seed(1), lean_attend)
+    compiled = copy.deepcopy(model)
+    compile_blocks(compiled)
+    compile_decoding(compiled)
+    ids = torch.randint(11, (FEW_ROWS + 4, 3), generator=torch.Generator().manual_seed(2))
+    mask = torch.ones_like(ids, dtype=torch.bool)
+    mask[0, :2] = not padded
+    prompts = PromptBatch(ids, mask, ("",) * len(ids))
+    torch._dynamo.utils.counters.clear()
+    one, other = (
+        generate(each, prompts, SamplingConfig(8), (3,), 0, torch.Generator().manual_seed(3))
+        for each in (model, compiled)
+    )
+    assert torch.equal(one.ids, other.ids) and not one.response_mask.all()
+    torch.testing.assert_close(other.log_probs, one.log_probs, rtol=1e-4, atol=1e-5)  # fused: other roundings
+    counters = torch._dynamo.utils.counters
+    assert not counters["graph_break"]
+    assert counters["stats"]["unique_graphs"] <= 2, (
+        "compiled again for every length"
+    )  # the first may take two equal sizes for one

@@ -30,12 +30,16 @@ NO_MATHEMATICS = {
     "set_attend": "a choice",
     "compile_blocks": "the same formulas, compiled (tests/models/test_speed.py)",
     "uncompiled": "a switch",
+    "compile_decoding": "the same formulas, compiled (tests/models/test_speed.py)",
+    "decoding_compiled": "a look at a switch",
     "keep_freed_memory": "a request to the C library",
     "attention_op": "the operator inside fused_attention",
     "backward_op": "the operator inside fused_attention's gradient",
 }
 FASTER = {
     # the same idea in fewer passes over memory -> the name its reference stands under
+    "weight_first": "linear",  # tests/nn/test_linear.py
+    "read_tokens": "hidden",  # with a cache: tests/models/test_gpt.py
     "lean_attend": "eager_attend",  # tests/nn/test_lean_attention.py
     "lean_attention": "eager_attend",
     "attended": "eager_attend",
@@ -45,6 +49,7 @@ FASTER = {
     "gelu_and_sigmoid": "gelu",
     "chunked_cross_entropy": "cross_entropy",  # tests/objectives/test_likelihood.py
     "sequence_cross_entropy": "cross_entropy",
+    "answer_log_probs": "sequence_log_probs",  # tests/objectives/test_likelihood.py
     "language_model": "gpt",
 }
 FILES_ONLY = (
