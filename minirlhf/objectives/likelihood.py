@@ -25,6 +25,8 @@ class LanguageModel(Protocol):
 
     def hidden(self, ids: Tensor, /) -> tuple[Tensor, Any]: ...
 
+    def logits(self, x: Tensor, /) -> Tensor: ...
+
 
 def log_probs_of(logits: Tensor, temperature: float = 1.0) -> Tensor:
     """Log-probabilities of the whole vocabulary, nats: log softmax(logits / temperature).
@@ -183,3 +185,15 @@ def sequence_cross_entropy(model: LanguageModel, ids: Tensor, loss_mask: Tensor)
     x, _ = model.hidden(ids[:, :-1])  # [B T D]
     counted = x[loss_mask].to(model.precision)  # [N D]
     return chunked_cross_entropy(counted, model.unembedding_weight, ids[:, 1:][loss_mask])
+
+
+def answer_log_probs(model: LanguageModel, ids: Tensor, loss_mask: Tensor) -> Tensor:
+    """The log-probability of each whole answer given its prompt; logits are made for the answers' tokens only.
+
+    The same numbers, and the same gradient, as sequence_log_probs summed over the tokens that count.
+    Shapes: ids int64 [B T+1], loss_mask bool [B T]: entry t says whether ids[:, t+1] counts; returns [B].
+    Units:  nats; 0 where nothing counts.
+    """
+    x, _ = model.hidden(ids[:, :-1])  # [B T D]; right padding is never looked at, so no mask is needed
+    log_probs = token_log_probs(model.logits(x[loss_mask]), ids[:, 1:][loss_mask])  # [N]
+    return log_probs.new_zeros(loss_mask.shape).masked_scatter(loss_mask, log_probs).sum(dim=1)

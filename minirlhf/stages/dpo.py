@@ -15,6 +15,7 @@ from minirlhf.data.tokenize import TokenizedPair
 from minirlhf.distributed import ALONE, World, share
 from minirlhf.errors import UserError
 from minirlhf.evaluation.calibration import PreferenceReport, evaluate_preferences
+from minirlhf.models.flops import forward_flops, training_flops
 from minirlhf.models.gpt import GPT
 from minirlhf.objectives.dpo import dpo, implicit_rewards
 from minirlhf.objectives.ipo import ipo
@@ -101,6 +102,12 @@ def run_dpo(stage: DPOStage, world: World = ALONE) -> Path:
         indices = share(world, batch_indices(len(pairs), config.batch_size, order_seed, step))
         return batches_of([pairs[i] for i in indices], config.micro_batch_size)
 
+    def flops(step: int) -> float:
+        chosen = [pairs[i] for i in batch_indices(len(pairs), config.batch_size, order_seed, step)]
+        lengths = [len(ids) - 1 for pair in chosen for ids in (pair.chosen_ids, pair.rejected_ids)]
+        answers = sum(lengths) - 2 * sum(pair.prompt_tokens - 1 for pair in chosen)
+        return training_flops(policy.config, lengths, answers) + forward_flops(reference.config, lengths, answers)
+
     held_out_batches = batches_of(held_out_pairs[: stage.eval_pairs], HELD_OUT_ROWS)
     ref_log_probs = held_out_log_probs(reference, held_out_batches) if held_out_pairs else torch.empty(2, 0)
 
@@ -123,7 +130,7 @@ def run_dpo(stage: DPOStage, world: World = ALONE) -> Path:
     if not run.finished:
         arguments = (policy, reference, pairs_at, optimizer, config, steps, stage.pair_loss)
         reports = train_dpo(*arguments, run.start_step, world)
-        drive(run, reports, steps, save, evaluate if held_out_pairs else None, sample if probes else None, SHOW)
+        drive(run, reports, steps, save, evaluate if held_out_pairs else None, sample if probes else None, SHOW, flops)
         if held_out_pairs:
             result = judged()
             if world.leads:
@@ -147,7 +154,9 @@ def probe_prompts(stage: DPOStage, policy: GPT, tokenizer: Tokenizer, pairs: Seq
 def held_out_log_probs(model: GPT, batches: Sequence[Pairs]) -> torch.Tensor:
     """[2 N] nats: of the chosen answers, and of the rejected ones."""
     model.eval()
-    return torch.cat([torch.stack([answer_log_probs(model, side) for side in both]) for both in batches], dim=1)
+    return torch.cat(
+        [torch.stack([answer_log_probs(model, side.ids, side.loss_mask) for side in both]) for both in batches], dim=1
+    )
 
 
 def held_out_report(

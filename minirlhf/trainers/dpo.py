@@ -12,14 +12,15 @@ from time import perf_counter
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 
 from minirlhf.distributed import ALONE, World, gather, sum_gradients, total
 from minirlhf.models.gpt import GPT
 from minirlhf.objectives.bradley_terry import bradley_terry, pair_accuracy
 from minirlhf.objectives.dpo import dpo, implicit_rewards
 from minirlhf.objectives.guards import check_finite
-from minirlhf.objectives.likelihood import sequence_log_probs
+from minirlhf.objectives.likelihood import answer_log_probs
 from minirlhf.records import Report, TokenBatch
 from minirlhf.trainers.checks import check_settings, freeze
 from minirlhf.trainers.optim import OptimConfig, Optimizer, guarded_step, learning_rate_at
@@ -53,7 +54,7 @@ class DPOConfig:
     """Passes over the pairs; more than one tends to memorise them."""
     batch_size: int = 32
     """Pairs per step."""
-    micro_batch_size: int | None = 8
+    micro_batch_size: int | None = 16
     """Pairs per forward pass, grouped by length: saves memory and padding; None: all at once."""
     beta: float = 0.1
     """Implicit reward per nat of moving away from the reference: the smaller, the further the policy goes."""
@@ -122,9 +123,10 @@ def dpo_backward(
     count = total(world, sum(len(chosen.ids) for chosen, _ in micro_batches))
     objective, ratios = 0.0, []
     for chosen, rejected in micro_batches:
+        both = stacked(chosen, rejected)
         with torch.no_grad():
-            theirs = answer_log_probs(reference, chosen), answer_log_probs(reference, rejected)  # two of [b] nats
-        ours = answer_log_probs(policy, chosen), answer_log_probs(policy, rejected)
+            theirs = answer_log_probs(reference, both.ids, both.loss_mask).chunk(2)  # two of [b] nats
+        ours = answer_log_probs(policy, both.ids, both.loss_mask).chunk(2)
         check_finite(chosen_log_probs=ours[0], rejected_log_probs=ours[1], ref_log_probs=torch.stack(theirs))
         share = pair_loss(*ours, *theirs, beta=beta, count=count)
         share.backward()
@@ -135,10 +137,15 @@ def dpo_backward(
     return {"objective": objective} | pair_metrics(gather(world, torch.cat(ratios)).T, beta)
 
 
-def answer_log_probs(model: nn.Module, batch: TokenBatch) -> Tensor:
-    """The log-probability of each whole answer given its prompt, [B] nats: the sum over the tokens that count."""
-    log_probs = sequence_log_probs(model, batch.ids)  # [B T]; right padding is never looked at, no mask needed
-    return log_probs.masked_fill(~batch.loss_mask, 0.0).sum(dim=1)
+def stacked(chosen: TokenBatch, rejected: TokenBatch) -> TokenBatch:
+    """The chosen answers above the rejected ones, [2b T+1]: one pass through a model instead of two.
+
+    The shorter of the two gets more padding on its right, which nobody looks at.
+    """
+    longest = max(side.ids.shape[1] for side in (chosen, rejected))
+    spare = [(side, (0, longest - side.ids.shape[1])) for side in (chosen, rejected)]
+    ids = torch.cat([F.pad(side.ids, columns) for side, columns in spare])
+    return TokenBatch(ids, torch.cat([F.pad(side.loss_mask, columns) for side, columns in spare]))
 
 
 def pair_metrics(log_ratios: Tensor, beta: float) -> dict[str, float]:

@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from minirlhf.models.gpt import GPT, GPTConfig
 from minirlhf.objectives.likelihood import (
+    answer_log_probs,
     chunked_cross_entropy,
     log_probs_of,
     response_log_probs,
@@ -216,4 +217,19 @@ def test_a_sequence_counts_where_its_mask_says_so():
     total = sequence_cross_entropy(model, ids, mask)
     torch.testing.assert_close(total, waist, rtol=1e-12, atol=1e-12)
     for one, other in zip(torch.autograd.grad(total, list(model.parameters())), wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
+def test_an_answer_is_the_sum_of_its_tokens_by_the_waist_too():
+    model = GPT(GPTConfig(vocab_size=7, context=6, layers=1, heads=2, width=4)).double()
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(7, (4, 6), generator=generator)
+    mask, upstream = torch.rand(4, 5, generator=generator) < 0.5, torch.tensor([1.0, -2.0, 0.5, 3.0]).double()
+    mask[3] = False  # nothing counts
+    waist = (sequence_log_probs(model, ids) * mask).sum(dim=1)
+    wanted = torch.autograd.grad(waist @ upstream, list(model.parameters()))
+    answers = answer_log_probs(model, ids, mask)
+    torch.testing.assert_close(answers, waist, rtol=1e-12, atol=1e-12)
+    assert answers[3] == 0
+    for one, other in zip(torch.autograd.grad(answers @ upstream, list(model.parameters())), wanted, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)

@@ -140,7 +140,7 @@ def test_what_the_prompt_says_counts_only_as_context():
     policy = tiny_gpt()
     for batch in answer_batches(pairs, TOKENIZER.pad_id):
         assert batch.loss_mask[0, :5].sum() == 0 and batch.loss_mask[0, 5:].all()
-        log_probs = answer_log_probs(policy, batch)
+        log_probs = answer_log_probs(policy, batch.ids, batch.loss_mask)
         assert log_probs.shape == (1,)
     wide = [dataclasses.replace(batch, ids=torch.cat([batch.ids, torch.full((1, 4), 7)], dim=1),
                                 loss_mask=torch.cat([batch.loss_mask, torch.zeros(1, 4, dtype=torch.bool)], dim=1))
