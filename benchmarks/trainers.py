@@ -4,9 +4,11 @@
 
 GPT-2 of 4 layers, 4 heads, width 128, vocabulary 512, random weights, dropout 0, float32. Prompts of 16 random tokens,
 answers of 32, none of which ends early. PPO: 64 episodes a batch, 4 epochs of one minibatch; policy, value, reward and
-reference networks of this size each. GRPO: 8 prompts with 8 answers, one update, β 0.04. DPO and the reward model: 32
-pairs. SFT: 32 rows of 128 tokens. Ours are the public trainers, TRL's stand in trl_peers.py, and the bound is the
-matrix products of the work, where every log-prob is computed once and PPO's old ones fall out of sampling.
+reference networks of this size each; "one trunk" is another, smaller network, whose policy and value share everything
+but their heads (`--value-from shared`), held against TRL's four all the same. GRPO: 8 prompts with 8 answers, one
+update, β 0.04. DPO and the reward model: 32 pairs. SFT: 32 rows of 128 tokens. Ours are the public trainers, TRL's
+stand in trl_peers.py, and the bound is the matrix products of the work, where every log-prob is computed once and PPO's
+old ones fall out of sampling.
 """
 
 import copy
@@ -36,6 +38,7 @@ SETTING = {
 }  # fmt: skip
 UNITS = {"ppo": "episodes", "grpo": "episodes", "dpo": "pairs", "reward": "pairs", "sft": "tokens"}
 TARGETS = {"ppo": 1.7, "grpo": 2.0, "dpo": 1.6, "reward": 1.3, "sft": 1.6}
+ONE_TRUNK = 2.8  # times TRL's separate networks
 MEMORY = 0.6  # of TRL's
 MANY = 10**9
 TITLE = "Preference and RL trainers"
@@ -106,14 +109,15 @@ def all_written(reports: Any, setting: dict[str, int]) -> Any:
         yield report
 
 
-def ppo(setting: dict[str, int], seconds: float) -> Measurement:
+def ppo(setting: dict[str, int], seconds: float, one_trunk: bool = False) -> Measurement:
     from minirlhf.models.heads import RewardModel, ValueModel
     from minirlhf.rollout.scoring import reward_model_scorer
     from minirlhf.trainers.optim import AdamW
     from minirlhf.trainers.ppo import PPOConfig, actor_critic, train_ppo
 
     policy, batch = network(setting), setting["episodes"]
-    value_model, reward_model = ValueModel(network(setting, 1)), RewardModel(network(setting, 2))
+    value_model = ValueModel(policy if one_trunk else network(setting, 1))
+    reward_model = RewardModel(network(setting, 2))
     config = PPOConfig(
         steps=MANY,
         batch_size=batch,
@@ -222,7 +226,9 @@ def sft(setting: dict[str, int], seconds: float) -> Measurement:
 # The bound as a worker
 
 
-def passes(trainer: str, setting: dict[str, int], at_once: int) -> list[tuple[list[list[Product]], bool]]:
+def passes(
+    trainer: str, setting: dict[str, int], at_once: int, one_trunk: bool = False
+) -> list[tuple[list[list[Product]], bool]]:
     """The passes of one step with so many rows at once, network by network: (passes, with their backward pass?)."""
     shape = Shape(setting["layers"], setting["heads"], setting["width"], VOCABULARY)
     one_number = Shape(setting["layers"], setting["heads"], setting["width"], 1)
@@ -245,7 +251,8 @@ def passes(trainer: str, setting: dict[str, int], at_once: int) -> list[tuple[li
     if trainer == "grpo":
         return [*rollout, (answers, True)]
     values, scores = rows_of(one_number, rows, read, response), rows_of(one_number, rows, prompt + response, 1)
-    return [*rollout, (values, False), (scores, False)] + [(answers, True), (values, True)] * setting["epochs"]
+    update = [(answers, True)] if one_trunk else [(answers, True), (values, True)]
+    return [*rollout, (values, False), (scores, False)] + update * setting["epochs"]
 
 
 def units_of(trainer: str, setting: dict[str, int]) -> int:
@@ -255,11 +262,11 @@ def units_of(trainer: str, setting: dict[str, int]) -> int:
     return setting["pairs" if trainer in ("dpo", "reward") else "episodes"]
 
 
-def bound(trainer: str, setting: dict[str, int], seconds: float) -> Measurement:
+def bound(trainer: str, setting: dict[str, int], seconds: float, one_trunk: bool = False) -> Measurement:
     """The matrix products of the trainer's step and nothing else; all rows at once or 16, whichever is faster."""
     units, measured = units_of(trainer, setting), []
     for at_once in (16, setting["rows"] if trainer == "sft" else 64):
-        networks = passes(trainer, setting, at_once)
+        networks = passes(trainer, setting, at_once, one_trunk)
         distinct = [pair for place, pair in enumerate(networks) if pair not in networks[:place]]
         works = [prepare(*pair) for pair in distinct]
         order = [works[distinct.index(pair)] for pair in networks]
@@ -281,11 +288,16 @@ def bound(trainer: str, setting: dict[str, int], seconds: float) -> Measurement:
 def jobs_of(trainer: str, setting: dict[str, int], seconds: float) -> dict[str, Job]:
     arguments = {"setting": setting, "seconds": seconds}
     python = {"python": PPO_PYTHON} if trainer == "ppo" else {}
+    shared = {**arguments, "one_trunk": True}
+    one_trunk = {
+        "minirlhf, one trunk": Job("trainers", "ppo", shared),
+        "bound: matrix products, one trunk": Job("trainers", "bound", {"trainer": trainer, **shared}),
+    }
     return {
         "minirlhf": Job("trainers", trainer, arguments),
         "TRL 1.10" if trainer == "ppo" else "TRL": Job("trl_peers", trainer, arguments, **python),
         "bound: matrix products": Job("trainers", "bound", {"trainer": trainer, **arguments}),
-    }
+    } | (one_trunk if trainer == "ppo" else {})
 
 
 def growth(quick: bool) -> list[Growth]:
@@ -330,6 +342,13 @@ def main() -> None:
         bars.append(Bar(f"{name}, memory over TRL's", ratio(table, "minirlhf", peer, "peak_rss_mib"), "<=", MEMORY))
         share = ratio(table, "minirlhf", "bound: matrix products")
         print(f"{name}: {share:.2f} of the matrix-product bound")
+        if trainer == "ppo":
+            value = ratio(table, "minirlhf, one trunk", peer)
+            bars.append(
+                Bar("PPO on one trunk, a smaller network, times TRL's episodes_per_second", value, ">=", ONE_TRUNK)
+            )
+            share = ratio(table, "minirlhf, one trunk", "bound: matrix products, one trunk")
+            print(f"PPO on one trunk: {share:.2f} of its bound")
         write("trainers", TITLE, flags, tables, bars, done=False, **more)
     grown = growth(flags.quick) if wanted(flags, "growth") else []
     write("trainers", TITLE, flags, tables, bars, grown, **more)
