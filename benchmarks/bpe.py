@@ -10,6 +10,7 @@ means the first time.
 """
 
 import argparse
+import json
 import os
 import resource
 import tempfile
@@ -102,22 +103,22 @@ def grow(who: str, file: str, size: int) -> Measurement:
 
 
 def encode(who: str, files: list[str], folder: str) -> Measurement:
-    """MB a second of processor time, the first time and once it is warm, and the number of tokens."""
-    from minirlhf.tokenizers.storage import load_tokenizer
+    """MB a second of processor time, the first time and once it is warm, and the number of tokens.
 
-    tokenizer = load_tokenizer(Path(folder) / "tokenizer.json")
+    Each reads a file of its own, so that none holds the modules of another.
+    """
     texts = list(documents(files))
     call: Callable[[list[str]], list[Any]]
     if who == "minirlhf":
-        call = tokenizer.encode_batch
+        from minirlhf.tokenizers.storage import load_tokenizer
+
+        call = load_tokenizer(Path(folder) / "tokenizer.json").encode_batch
     elif who == "tiktoken":
         import tiktoken
 
-        from minirlhf.tokenizers.pattern import PATTERNS
-
-        ranks = {token: token_id for token_id, token in enumerate(tokenizer.tokens)}
-        pattern = PATTERNS[tokenizer.pattern]
-        theirs = tiktoken.Encoding("peer", pat_str=pattern, mergeable_ranks=ranks, special_tokens=tokenizer.control)
+        saved = json.loads((Path(folder) / "tiktoken.json").read_text(encoding="utf-8"))
+        ranks = {bytes.fromhex(token): token_id for token_id, token in enumerate(saved.pop("tokens"))}
+        theirs = tiktoken.Encoding("peer", mergeable_ranks=ranks, **saved)
         call = lambda given: [theirs.encode_ordinary(text) for text in given]  # noqa: E731
     else:
         from tokenizers import Tokenizer
@@ -201,11 +202,18 @@ def measure_training(title: str, files: list[str], rounds: int) -> Table:
 def measure_encoding(title: str, files: list[str], folder: Path, rounds: int) -> tuple[Table, Table, Table]:
     """Encoding on one core: cold and warm; and by encode_batch over processes. All must find as many tokens."""
     from minirlhf.tokenizers.bpe import train_bpe
+    from minirlhf.tokenizers.pattern import PATTERNS
     from minirlhf.tokenizers.storage import export_hugging_face, save_tokenizer
 
     tokenizer = train_bpe(documents(files), VOCABULARY)
     save_tokenizer(tokenizer, folder / "tokenizer.json")
     export_hugging_face(tokenizer, folder / "hugging_face.json")
+    for_tiktoken = {
+        "tokens": [token.hex() for token in tokenizer.tokens],
+        "pat_str": PATTERNS[tokenizer.pattern],
+        "special_tokens": tokenizer.control,
+    }
+    (folder / "tiktoken.json").write_text(json.dumps(for_tiktoken), encoding="utf-8")
     given: dict[str, Any] = {"files": files, "folder": str(folder)}
     jobs = {who: job("encode", ONE_CORE, who=who, **given) for who in CONTESTANTS}
     runs = interleave(jobs, rounds, "cold_mb_per_second")

@@ -1,10 +1,12 @@
 """Applying byte pair merges to the ids of one pre-token."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
-from itertools import chain, pairwise
+from itertools import pairwise, repeat
 
 Pair = tuple[int, int]
+SHORT = 24  # up to so many ids, looking at all of them again costs less than a heap
+NO_PAIR = 1 << 62  # larger than any id
 
 
 def apply_merges(ids: Sequence[int], merged_ids: Mapping[Pair, int]) -> list[int]:
@@ -12,9 +14,30 @@ def apply_merges(ids: Sequence[int], merged_ids: Mapping[Pair, int]) -> list[int
 
     merged_ids maps a pair to the id it becomes; ids grow with the rank of the merge, so the smallest id comes first.
     The same as going through all merges in order and replacing each pair wherever it stands, left to right,
-    because a merge can only create pairs that are learnt later. O(n log n) for n ids: the neighbours form a linked
-    list, and a heap holds the merges that are possible; entries that another merge has made impossible stay in it
-    and are passed over.
+    because a merge can only create pairs that are learnt later.
+    """
+    return merge_by_scanning(ids, merged_ids) if len(ids) <= SHORT else merge_by_heap(ids, merged_ids)
+
+
+def merge_by_scanning(ids: Sequence[int], merged_ids: Mapping[Pair, int]) -> list[int]:
+    """apply_merges in O(n²) for n ids: for each merge, the smallest of all that are possible is looked for anew."""
+    merged = merged_ids.get
+    symbols = [*ids, -1]  # -1 is in no pair
+    possible = [*map(merged, pairwise(symbols), repeat(NO_PAIR)), NO_PAIR]  # what each becomes with what follows
+    while (new_id := min(possible)) < NO_PAIR:
+        left = possible.index(new_id)
+        del symbols[left], possible[left]  # the right one moves to where the left one was
+        symbols[left] = new_id
+        possible[left] = merged((new_id, symbols[left + 1]), NO_PAIR)
+        possible[left - 1] = merged((symbols[left - 1], new_id), NO_PAIR)  # if there is none before: of the last, -1
+    return symbols[:-1]
+
+
+def merge_by_heap(ids: Sequence[int], merged_ids: Mapping[Pair, int]) -> list[int]:
+    """apply_merges in O(n log n) for n ids.
+
+    The neighbours form a linked list, and a heap holds the merges that are possible; entries that another merge has
+    made impossible stay in it and are passed over.
     """
     symbols = [*ids, -1]  # -1 means nothing here: used up, or beyond either end (index n, or -1 as Python counts)
     after = list(range(1, len(symbols)))  # index of the right neighbour
@@ -39,27 +62,23 @@ def apply_merges(ids: Sequence[int], merged_ids: Mapping[Pair, int]) -> list[int
 
 
 class PieceCache(dict[str, tuple[int, ...]]):
-    """The ids of stretches of text and of their pre-tokens, if already met: `cache[stretch]` looks up or computes.
+    """The ids of pieces of text, if already met: `cache[piece]` looks up or calls encode.
 
-    Bounded: only stretches of up to LONGEST characters are kept, and when MOST of them are kept all are forgotten,
+    Bounded: only pieces of up to LONGEST characters are kept, and when MOST of them are kept all are forgotten,
     so that the common ones come back at once and the rare ones do not pile up.
     """
 
     MOST = 1 << 18
     LONGEST = 64
 
-    def __init__(self, split: Callable[[str], list[str]], byte_ids: bytes, merged_ids: Mapping[Pair, int]):
+    def __init__(self, encode: Callable[[str], Iterable[int]]):
         super().__init__()
-        self.split, self.byte_ids, self.merged_ids = split, byte_ids, merged_ids
+        self.encode = encode
 
-    def __missing__(self, stretch: str) -> tuple[int, ...]:
-        pre_tokens = self.split(stretch)
-        if len(pre_tokens) > 1:
-            ids = tuple(chain.from_iterable(map(self.__getitem__, pre_tokens)))  # each is its own only pre-token
-        else:
-            ids = tuple(apply_merges(stretch.encode("utf-8").translate(self.byte_ids), self.merged_ids))
-        if len(stretch) <= self.LONGEST:
+    def __missing__(self, piece: str) -> tuple[int, ...]:
+        ids = tuple(self.encode(piece))
+        if len(piece) <= self.LONGEST:
             if len(self) >= self.MOST:
                 self.clear()
-            self[stretch] = ids
+            self[piece] = ids
         return ids

@@ -15,11 +15,11 @@ from operator import index
 import regex
 
 from minirlhf.errors import UserError
-from minirlhf.tokenizers.merges import Pair, PieceCache
+from minirlhf.tokenizers.merges import Pair, PieceCache, apply_merges
 from minirlhf.tokenizers.pattern import BLOCK_CHARACTERS, blocks, compile_pattern, portions, splitter, stretches
 from minirlhf.tokenizers.processes import in_batches, map_in_processes
 
-BATCH_CHARACTERS = 1 << 20  # how much text a process encodes at a time
+BATCH_CHARACTERS = 1 << 19  # how much text a process encodes at a time; small, so that all end at about the same time
 PAD, END, SYSTEM, USER, ASSISTANT = "<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"
 CONTROL_TOKENS = (PAD, END, SYSTEM, USER, ASSISTANT)
 
@@ -87,9 +87,15 @@ class Tokenizer:
         return bytes(id_of[bytes([byte])] for byte in range(256))
 
     @cached_property
-    def _pieces(self) -> PieceCache:
+    def _ids_of_pre_token(self) -> PieceCache:
         merged_ids = {pair: new_id for new_id, pair in enumerate(self.merges, start=256)}
-        return PieceCache(splitter(self.pattern), self._byte_ids, merged_ids)
+        byte_ids = self._byte_ids
+        return PieceCache(lambda pre_token: apply_merges(pre_token.encode("utf-8").translate(byte_ids), merged_ids))
+
+    @cached_property
+    def _ids_of_stretch(self) -> PieceCache:
+        split, ids_of = splitter(self.pattern), self._ids_of_pre_token
+        return PieceCache(lambda stretch: chain.from_iterable(map(ids_of.__getitem__, split(stretch))))
 
     @cached_property
     def _bytes_of(self) -> dict[int, bytes]:
@@ -102,13 +108,16 @@ class Tokenizer:
         Raises UserError for an unpaired surrogate, ValueError for an allowed name that is no control token.
         """
         if not allow_control:
-            return list(self.encode_iterable(blocks(text)))
+            ids: list[int] = []
+            for encoded in self._encode_portions(blocks(text), BLOCK_CHARACTERS):
+                ids.extend(encoded)
+            return ids
         unknown = [name for name in allow_control if name not in self.control]
         if unknown:
             raise ValueError(f"not control tokens of this tokenizer: {unknown}; it has {list(self.control)}")
         names = sorted(allow_control, key=len, reverse=True)  # so that a name wins over its own beginning
         parts = regex.split(f"({'|'.join(map(regex.escape, names))})", text)  # text, name, text, name, … text
-        ids: list[int] = []
+        ids = []
         for position, part in enumerate(parts):
             ids.extend([self.control[part]] if position % 2 else self.encode(part))
         return ids
@@ -121,7 +130,8 @@ class Tokenizer:
         return [ids.tolist() for batch in done for ids in batch]
 
     def _encode_packed(self, texts: Iterable[str]) -> list["array[int]"]:
-        return [array("i", self.encode(text)) for text in texts]  # 4 bytes an id on their way between processes
+        code = "H" if self.vocab_size <= 1 << 16 else "i"  # 2 or 4 bytes an id on their way between processes
+        return [array(code, self.encode(text)) for text in texts]
 
     def __getstate__(self) -> dict[str, object]:
         """The tokenizer without its caches, for another process."""
@@ -133,13 +143,20 @@ class Tokenizer:
         The cuts between the pieces leave no trace: words and white space that straddle them are put together first.
         Memory is about block_characters, or the longest pre-token if that is longer. Raises UserError as encode does.
         """
+        return chain.from_iterable(self._encode_portions(pieces, block_characters))
+
+    def _encode_portions(self, pieces: Iterable[str], block_characters: int) -> Iterator[Iterable[int]]:
         if not self.merges:
-            return chain.from_iterable(to_utf8(piece).translate(self._byte_ids) for piece in pieces)
-        return chain.from_iterable(map(self._encode_portion, portions(pieces, block_characters)))
+            return (to_utf8(piece).translate(self._byte_ids) for piece in pieces)
+        return map(self._encode_portion, portions(pieces, block_characters))
 
     def _encode_portion(self, text: str) -> list[int]:
         try:
-            return list(chain.from_iterable(map(self._pieces.__getitem__, stretches(text))))
+            if text.isascii():
+                ids = map(self._ids_of_pre_token.__getitem__, splitter(self.pattern)(text))
+            else:  # takes much longer to split, so only the stretches that are new are split
+                ids = map(self._ids_of_stretch.__getitem__, stretches(text))
+            return list(chain.from_iterable(ids))
         except UnicodeEncodeError:
             to_utf8(text)
             raise
