@@ -12,7 +12,7 @@ from benchmarks.suite import RESULTS
 
 README = RESULTS.parent / "README.md"
 BEGIN = "<!-- made by `python -m benchmarks.table` from results/*.json; do not edit below -->"
-ORDER = ("train", "generate", "trainers", "time_to_reward", "bpe", "attention")  # the rest follows by name
+ORDER = ("train", "generate", "trainers", "time_to_reward", "bpe", "attention", "gpt2")  # the rest follows by name
 
 
 def number(value: float) -> str:

@@ -23,21 +23,34 @@ def diagnose(run_folder: Path | str) -> list[Finding]:
 
     Raises UserError when metrics.jsonl is missing or corrupt.
     """
-    findings = [*diagnose_rows(read_metrics(run_folder)), *_length_bias(Path(run_folder) / "evaluation.json")]
+    folder = Path(run_folder)
+    findings = [
+        *diagnose_rows(read_metrics(folder), _rounds_coarsely(folder)),
+        *_length_bias(folder / "evaluation.json"),
+    ]
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
-def diagnose_rows(rows: list[Row]) -> list[Finding]:
-    """The same for rows already read. The stage is recognised by what was logged."""
+def diagnose_rows(rows: list[Row], bfloat16: bool = False) -> list[Finding]:
+    """The same for rows already read. The stage is recognised by what was logged. bfloat16: the run's --precision."""
     keys = keys_of(rows)
     if "score_mean" in keys:
-        findings = diagnose_policy(rows)
+        findings = diagnose_policy(rows, bfloat16)
     elif "loss_nats_per_pair" in keys:
         findings = diagnose_reward_model(rows)
     else:
         findings = diagnose_likelihood(rows)
     found = [finding for finding in (_not_a_number(rows), _gradient_blow_up(rows), *findings) if finding is not None]
     return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def _rounds_coarsely(folder: Path) -> bool:
+    """Did the run compute in bfloat16? No, where its config.json does not say so."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return bool(config["settings"]["stage"]["run"]["precision"] == "bfloat16")
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _length_bias(path: Path) -> list[Finding]:

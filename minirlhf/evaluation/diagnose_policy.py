@@ -8,12 +8,13 @@ from minirlhf.evaluation.metrics_file import Row, Series, series
 # One nat per token is about what a small model's whole freedom of choice is worth: beyond it, the answers have
 # nothing to do any more with what the reference would write.
 KL_LIMIT_NATS_PER_TOKEN = 1.0
+FIRST_RATIO, FIRST_RATIO_BFLOAT16 = 1.05, 1.3  # at most; bfloat16 rounds a logit between 16 and 32 by up to 1/16
 
 
-def diagnose_policy(rows: list[Row]) -> list[Finding | None]:
+def diagnose_policy(rows: list[Row], bfloat16: bool = False) -> list[Finding | None]:
     """All checks of a policy's run; those that need many rows stay silent on short ones."""
     score, length = series(rows, "score_mean"), series(rows, "response_tokens_mean")
-    findings = [_first_ratio(rows), _first_kl(rows)]
+    findings = [_first_ratio(rows, FIRST_RATIO_BFLOAT16 if bfloat16 else FIRST_RATIO), _first_kl(rows)]
     if len(score) >= ENOUGH_ROWS:
         findings += [
             _kl(rows, length),
@@ -28,12 +29,12 @@ def diagnose_policy(rows: list[Row]) -> list[Finding | None]:
     return findings
 
 
-def _first_ratio(rows: list[Row]) -> Finding | None:
+def _first_ratio(rows: list[Row], limit: float) -> Finding | None:
     """Where nothing moves the policy, the ratio must be 1: in the first step, and wherever the learning rate is ~ 0."""
     first = rows[0]
     ratio = first.get("first_ratio_max", 1.0)
     evidence = f"first_ratio_max {ratio:.3g} at step {first['step']:.0f}, before any update"
-    planted = first["step"] <= 1 and not ratio < 1.05
+    planted = first["step"] <= 1 and not ratio < limit
     peak = max((row.get("learning_rate", 0.0) for row in rows), default=0.0)
     still = [
         row["clip_fraction"] for row in rows if row.get("learning_rate", peak) < 0.03 * peak and "clip_fraction" in row

@@ -16,6 +16,17 @@ def names(rows):
     return [finding.what for finding in diagnose_rows(rows)]
 
 
+@pytest.mark.parametrize(
+    ("jump", "precision", "named"), [(0.2, "bfloat16", False), (0.2, "float32", True), (0.35, "bfloat16", True)]
+)
+def test_a_run_in_bfloat16_may_begin_with_a_rounded_ratio(tmp_path, jump, precision, named):
+    rows = [row | {"first_ratio_max": 1 + jump} for row in policy_rows(0, 30)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    config = {"settings": {"stage": {"run": {"precision": precision}}}}
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert ("the ratio is not 1 at the first minibatch" in [finding.what for finding in diagnose(tmp_path)]) is named
+
+
 @pytest.mark.parametrize("make", [likelihood_rows, reward_rows, policy_rows])
 @pytest.mark.parametrize("n", [8, 30, 100, 400])
 def test_healthy_runs_of_any_length_have_no_findings(make, n):
