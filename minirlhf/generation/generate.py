@@ -44,7 +44,7 @@ def generate(
     log_probs = torch.zeros(shape, dtype=model.token_embedding.weight.dtype, device=device)
     stops = torch.tensor(stop_ids, dtype=torch.int64, device=device)
 
-    rows = torch.arange(batch, device=device)  # [b] where the running rows belong
+    rows: slice | Tensor = slice(None)  # where the running rows belong: all in their places, later int64 [b]
     ended = torch.zeros(batch, dtype=torch.bool, device=device)  # [b] rows carried along although they have ended
     fewest = FEW_ROWS if decoding_compiled(model) else 0  # fewer rows would be compiled anew
     mask = None  # [b P+R], needed only where there is padding
@@ -63,12 +63,13 @@ def generate(
             if not len(stops):
                 continue
             ended = ended | (ids == stops).any(dim=1)
-            left = len(rows) - int(ended.sum())
+            left = len(ended) - int(ended.sum())
             if left == 0:
                 break
-            if 2 * left <= len(rows) and left > fewest:  # copying what is left of the cache pays when it is half of it
+            if 2 * left <= len(ended) and left > fewest:  # copying what is left of the cache pays when it is half of it
                 alive = ~ended
-                cache, rows, ids, ended = cache.select(alive), rows[alive], ids[alive], ended[alive]
+                rows = torch.arange(batch, device=device)[rows][alive]
+                cache, ids, ended = cache.select(alive), ids[alive], ended[alive]
                 mask = None if mask is None else mask[alive]
     steps = step + 1
     is_stop = torch.isin(response[:, :steps], stops)  # [B steps]

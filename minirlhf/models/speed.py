@@ -83,7 +83,7 @@ def compile_decoding(model: GPT) -> None:
             logits: Tensor = compiled(*arguments)
             return logits
 
-    model.read_one = read_one
+    model.read_one = read_one if has_compiled_blocks(model) else compiled
 
 
 def decoding_compiled(model: GPT) -> bool:
@@ -91,10 +91,15 @@ def decoding_compiled(model: GPT) -> bool:
     return model.read_one is not read_tokens
 
 
+def has_compiled_blocks(model: nn.Module) -> bool:
+    """Has compile_blocks been here?"""
+    return any(getattr(module, "_compiled_call_impl", None) for module in model.modules())
+
+
 @contextmanager
 def uncompiled(model: nn.Module) -> Iterator[None]:
     """Compiled blocks run as they are written inside: decoding changes its shapes with every token."""
-    if not any(getattr(module, "_compiled_call_impl", None) for module in model.modules()):
+    if not has_compiled_blocks(model):
         yield
         return
     with torch.compiler.set_stance("force_eager"):

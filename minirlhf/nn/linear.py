@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 FEW_ROWS = 8  # above it the product is worth splitting by rows, which the library does itself
-LARGE = 1 << 17  # numbers of a weight: half a megabyte, which one core reads no faster than two can
+LARGE = 1 << 17  # numbers of a weight: half a megabyte; a smaller one is read before a second core could join in
 
 
 class Linear(nn.Linear):

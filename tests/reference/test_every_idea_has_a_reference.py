@@ -32,6 +32,7 @@ NO_MATHEMATICS = {
     "uncompiled": "a switch",
     "compile_decoding": "the same formulas, compiled (tests/models/test_speed.py)",
     "decoding_compiled": "a look at a switch",
+    "has_compiled_blocks": "a look at a switch",
     "keep_freed_memory": "a request to the C library",
     "attention_op": "the operator inside fused_attention",
     "backward_op": "the operator inside fused_attention's gradient",
