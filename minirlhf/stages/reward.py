@@ -78,7 +78,7 @@ def run_reward(stage: RewardStage, world: World = ALONE) -> Path:
 
     def pairs_at(step: int) -> list[PreferenceBatch]:
         indices = share(world, batch_indices(len(pairs), config.batch_size, order_seed, step))
-        chosen = sorted((pairs[i] for i in indices), key=lambda pair: len(pair.chosen_ids) + len(pair.rejected_ids))
+        chosen = sorted((pairs[i] for i in indices), key=longer_answer)
         return batches_of(chosen, config.micro_batch_size)  # like lengths together: less padding, same gradient
 
     def flops(step: int) -> float:
@@ -87,10 +87,12 @@ def run_reward(stage: RewardStage, world: World = ALONE) -> Path:
         return training_flops(trunk.config, lengths, predicted=0)  # a score is one number, and its head next to nothing
 
     def held_out_report() -> PreferenceReport:
-        return evaluate_reward_model(model, batches_of(held_out_pairs, 32))
+        return evaluate_reward_model(model, batches_of(sorted(held_out_pairs, key=longer_answer), 32))
+
+    reports_at: dict[int, PreferenceReport] = {}  # by step
 
     def evaluate(step: int) -> dict[str, float]:
-        result = held_out_report()
+        result = reports_at[step] = held_out_report()
         return {"val_accuracy": result.accuracy.mean, "val_loss_nats_per_pair": result.loss_nats_per_pair}
 
     def save(state: dict[str, Any]) -> None:
@@ -100,14 +102,20 @@ def run_reward(stage: RewardStage, world: World = ALONE) -> Path:
     if not run.finished:
         reports = train_reward(model, pairs_at, optimizer, config, steps, seed, run.start_step, world)
         drive(run, reports, steps, save, evaluate if held_out_pairs else None, None, show, flops)
-        normalise(model, trunk, tokenizer, [preference.prompt for preference in train], seed)
         if held_out_pairs:
-            result = held_out_report()
+            # read before the scores are normalised, which changes no preference; a run stopped in between has none yet
+            result = reports_at.get(steps) or held_out_report()
             if world.leads:
                 write_json(run.folder / "evaluation.json", result.as_dict())
             print(sentence(result))
+        normalise(model, trunk, tokenizer, [preference.prompt for preference in train], seed)
     finish(run, model, tokenizer, steps, f"minirlhf ppo --model {stage.model} --reward {run.folder} --out runs/ppo")
     return run.folder
+
+
+def longer_answer(pair: TokenizedPair) -> int:
+    """Tokens of the longer side, prompt included: both sides of a batch are padded to the longest of all."""
+    return max(len(pair.chosen_ids), len(pair.rejected_ids))
 
 
 def normalise(
