@@ -194,7 +194,7 @@ GLOSSARY: dict[str, GlossaryRow] = {
     ),
     "first_ratio_max": GlossaryRow(
         "The largest of these ratios in the first minibatch of a step, before anything was learnt from it.",
-        "1 to three digits; with --precision bfloat16 up to some tenths above, by rounding alone.",
+        "1 to three digits; with --precision bfloat16 up to a tenth above, by rounding alone.",
         "Away from 1, rollout and update disagree: dropout left on, two temperatures, top-k or top-p in the rollout.",
     ),
     "explained_variance": GlossaryRow(

@@ -17,7 +17,7 @@ def names(rows):
 
 
 @pytest.mark.parametrize(
-    ("jump", "precision", "named"), [(0.2, "bfloat16", False), (0.2, "float32", True), (0.35, "bfloat16", True)]
+    ("jump", "precision", "named"), [(0.1, "bfloat16", False), (0.1, "float32", True), (0.2, "bfloat16", True)]
 )
 def test_a_run_in_bfloat16_may_begin_with_a_rounded_ratio(tmp_path, jump, precision, named):
     rows = [row | {"first_ratio_max": 1 + jump} for row in policy_rows(0, 30)]
