@@ -6,6 +6,7 @@ Llama: Touvron et al. 2023, arXiv:2302.13971 = positions "rope", norm "rms", mlp
 Dimension letters: B batch, T new tokens, S cached + new tokens, D width, V vocabulary.
 """
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
@@ -138,7 +139,7 @@ class GPT(nn.Module):
     def __init__(self, config: GPTConfig, generator: torch.Generator | None = None, attend: Attend = eager_attend):
         super().__init__()
         self.config = config
-        self.read_one = read_tokens  # or the same compiled: models/speed.py
+        self.read_one: Callable[..., Tensor] = read_tokens  # or the same compiled: models/speed.py
         with torch.random.fork_rng(devices=[]):  # torch's layers draw weights we replace: leave its generator alone
             self.token_embedding = nn.Embedding(config.vocab_size, config.width)
             learned = config.positions == "learned"
@@ -212,8 +213,7 @@ class GPT(nn.Module):
 
     def empty_cache(self, batch: int, capacity: int | None = None) -> KVCache:
         """A cache for `batch` rows with room for `capacity` tokens, padding included (the context when not given)."""
-        config = self.config
-        places = config.context if capacity is None else capacity
+        config, places = self.config, self.config.context if capacity is None else capacity
         like = self.token_embedding.weight[:0].to(self.precision)
         return empty_cache(config.layers, batch, config.key_value_heads, places, config.head_width, like)
 
