@@ -52,7 +52,7 @@ class GRPOConfig:
     """Passes over one rollout."""
     minibatches: int = 2
     """Optimizer steps per pass."""
-    micro_batch_size: int | None = 32
+    micro_batch_size: int | None = 16
     """Answers per forward pass, grouped by length: saves memory and padding; None: all that belong together."""
     max_new_tokens: int = 64
     """Longest answer, end token included."""

@@ -45,7 +45,7 @@ class ReinforceConfig:
     """Rollouts, each followed by one optimizer step."""
     batch_size: int = 64
     """Answers per rollout."""
-    micro_batch_size: int | None = 32
+    micro_batch_size: int | None = 16
     """Answers per forward pass, grouped by length: saves memory and padding; None: all at once."""
     max_new_tokens: int = 64
     """Longest answer, end token included."""
