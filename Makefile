@@ -6,7 +6,7 @@ PIP = .venv/bin/python -m pip --disable-pip-version-check
 .PHONY: help setup quickstart test proof cases mutants witnesses lint data bench wheel clean
 
 help:
-	@echo "make quickstart   the whole road on the shipped village, into runs/quickstart (about five minutes)"
+	@echo "make quickstart   the whole road on the shipped village, into runs/quickstart (about three minutes)"
 	@echo "make test         every test"
 	@echo "make proof        the mathematics on more cases, then the witnesses; PROFILE=overnight for 5,000 cases a test"
 	@echo "make cases        the first half of make proof"

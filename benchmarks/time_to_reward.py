@@ -3,7 +3,7 @@
     python -m benchmarks.time_to_reward [--quick] [--road DIR]
 
 Start, reward model and settings are the quickstart's: its fine-tuned model, its reward model as the judge, its PPO
-settings (rollouts, epochs, minibatches, temperature, KL price) but for the learning rate, tried for both. TRL 1.10
+settings (epochs, minibatches, temperature, KL price) but for the rate and the number of rollouts. TRL 1.10
 gets the same weights through `minirlhf export`, the same judge, and the same settings under its names; TRL_SETTINGS
 holds what was found better for it by trying. Nobody trains on the true reward: every rollout's answers are kept with
 the time at which they had been judged, and the true reward of each is worked out after training; the curves are means
@@ -35,6 +35,7 @@ from benchmarks.suite import (
 from benchmarks.trl_peers import common
 
 WINDOW = 4  # rollouts whose mean counts as the level reached
+ROLLOUTS = 24  # more than the quickstart's, so that both curves have levelled off at the end
 LEARNING_RATE = 4e-4  # of both: twice the quickstart's, at which either rises sooner and TRL's ends higher
 TRL_SETTINGS: dict[str, Any] = {"warmup_steps": 0}  # with a warm-up its first rollout trains at a rate of 0
 HF_POLICY, HF_JUDGE = "hf_policy", "hf_judge"
@@ -71,11 +72,12 @@ def prepare_road(folder: Path, quick: bool) -> None:
 
 
 def settings_of(quick: bool) -> Any:
-    """The quickstart's PPO settings at LEARNING_RATE."""
+    """The quickstart's PPO settings, for ROLLOUTS rollouts at LEARNING_RATE."""
     from minirlhf.quickstart import Quickstart, plan
 
     config = plan(Quickstart(Path("unused"), scale="smoke" if quick else "full")).ppo.training
-    return replace(config, optim=replace(config.optim, learning_rate=LEARNING_RATE))
+    steps = config.steps if quick else ROLLOUTS
+    return replace(config, steps=steps, optim=replace(config.optim, learning_rate=LEARNING_RATE))
 
 
 def curve(kept: list[tuple[float, list[str], list[str]]], started: float) -> list[tuple[float, float]]:

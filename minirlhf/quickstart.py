@@ -23,7 +23,6 @@ from minirlhf.evaluation.report import write_quickstart_report
 from minirlhf.evaluation.story import console_story
 from minirlhf.evaluation.time_spent import seconds_within
 from minirlhf.models.checkpoint import load_model
-from minirlhf.models.gpt import GPTConfig
 from minirlhf.models.heads import RewardModel
 from minirlhf.run_clock import Clock, peak_rss_mib
 from minirlhf.run_files import move_aside, read_json, write_json
@@ -80,29 +79,29 @@ def plan(quickstart: Quickstart) -> Plan:
     def folder(name: str) -> RunOptions:
         return replace(run, out=out / name, resume=(out / name).exists())
 
-    def optim(learning_rate: float, **others: Any) -> OptimConfig:
-        return OptimConfig(learning_rate=learning_rate, warmup_steps=20, **others)
+    def optim(learning_rate: float) -> OptimConfig:
+        return replace(PretrainConfig().optim, learning_rate=learning_rate)  # Muon, linearly to 0
 
     instructions = DataOptions((shipped_path("instructions.jsonl"), shipped_path("dialogues.jsonl")))
     # the tokenizer learns from stories and answers, so that the words of both become short
     both = DataOptions((shipped_path("stories.txt"), shipped_path("instructions.jsonl")), field=("text=completion",))
-    # Rotary positions and RMS norms learn to copy a name out of the prompt in half the steps of GPT-2's shape.
-    shape = GPTConfig(1024, context=136, layers=3, width=128 if full else 32, positions="rope", norm="rms")
+    # Qwen 3's shape and Muon, pretraining's defaults, learn to copy a name out of the prompt in half the steps.
+    shape = replace(PretrainStage(run).gpt, context=136, layers=3, width=128 if full else 32)
     return Plan(
         TokenizerStage(out / "tokenizer", source=both),
         PretrainStage(
-            replace(folder("pretrain"), eval_every=170),
+            replace(folder("pretrain"), eval_every=120),
             tokenizer=str(out / "tokenizer"),
             held_out_fraction=0.05,
             eval_windows=50,
             gpt=shape,
-            training=PretrainConfig(steps=850 if full else 15, batch_size=8, optim=optim(3e-3)),
+            training=PretrainConfig(steps=360 if full else 15, batch_size=8, optim=optim(5e-3)),
         ),
         SftStage(
             replace(folder("sft"), eval_every=100),
             out / "pretrain",
             source=instructions,
-            training=SftConfig(epochs=1.8 if full else 0.05, batch_size=16, micro_batch_size=8, optim=optim(2e-3)),
+            training=SftConfig(epochs=1.1 if full else 0.05, batch_size=16, micro_batch_size=8, optim=optim(3e-3)),
         ),
         RewardStage(
             replace(folder("reward"), eval_every=300),
@@ -111,15 +110,15 @@ def plan(quickstart: Quickstart) -> Plan:
                 epochs=1.0 if full else 0.02,
                 batch_size=32,
                 micro_batch_size=8,
-                optim=optim(1e-3, schedule="linear", final_fraction=0.0),
+                optim=optim(1e-3),
             ),
         ),
         PPOStage(
-            replace(folder("ppo"), eval_every=5),
+            replace(folder("ppo"), eval_every=6),
             PolicyOptions(out / "sft", reward=str(out / "reward")),
             value_from="reward",
             training=PPOConfig(
-                steps=24 if full else 2,
+                steps=18 if full else 2,
                 batch_size=64 if full else 8,
                 epochs=2,
                 minibatches=2,
