@@ -41,6 +41,7 @@ TARGETS = {"ppo": 1.7, "grpo": 2.0, "dpo": 1.6, "reward": 1.3, "sft": 1.6}
 ONE_TRUNK = 2.8  # times TRL's separate networks
 MEMORY = 0.6  # of TRL's
 MANY = 10**9
+BOUND = "bound: matrix products"
 TITLE = "Preference and RL trainers"
 
 
@@ -53,10 +54,13 @@ def network(setting: dict[str, int], seed: int = 0) -> Any:
 
     from benchmarks.ours import as_the_command
     from minirlhf.models.gpt import GPT, GPTConfig
+    from minirlhf.models.speed import compile_decoding
 
     shape = GPTConfig(VOCABULARY, setting["context"], setting["layers"], setting["heads"], width=setting["width"])
     model = GPT(shape, torch.Generator().manual_seed(seed))
-    as_the_command(model)
+    as_the_command(model, compiled="compiled" in setting)
+    if "compiled" in setting:
+        compile_decoding(model)
     return model
 
 
@@ -98,7 +102,7 @@ def timed(reports: Any, units: int, seconds: float) -> Measurement:
         next(reports)
         return units
 
-    return {"units_per_second": throughput(step, seconds, warmup=2)}
+    return {"units_per_second": throughput(step, seconds, warmup=3)}  # compiling takes the first two
 
 
 def all_written(reports: Any, setting: dict[str, int]) -> Any:
@@ -285,19 +289,23 @@ def bound(trainer: str, setting: dict[str, int], seconds: float, one_trunk: bool
 # The benchmark
 
 
-def jobs_of(trainer: str, setting: dict[str, int], seconds: float) -> dict[str, Job]:
-    arguments = {"setting": setting, "seconds": seconds}
-    python = {"python": PPO_PYTHON} if trainer == "ppo" else {}
-    shared = {**arguments, "one_trunk": True}
-    one_trunk = {
-        "minirlhf, one trunk": Job("trainers", "ppo", shared),
-        "bound: matrix products, one trunk": Job("trainers", "bound", {"trainer": trainer, **shared}),
-    }
-    return {
-        "minirlhf": Job("trainers", trainer, arguments),
-        "TRL 1.10" if trainer == "ppo" else "TRL": Job("trl_peers", trainer, arguments, **python),
-        "bound: matrix products": Job("trainers", "bound", {"trainer": trainer, **arguments}),
-    } | (one_trunk if trainer == "ppo" else {})
+def jobs_of(trainer: str, setting: dict[str, int], seconds: float, compiled: bool = True) -> dict[str, Job]:
+    """Everybody who takes part; PPO on one trunk is another network, with a bound of its own."""
+    arguments: dict[str, Any] = {"setting": setting, "seconds": seconds}
+    kinds = {"": arguments}
+    if compiled:
+        kinds[", compiled"] = arguments | {"setting": setting | {"compiled": 1}}
+    jobs = {f"minirlhf{kind}": Job("trainers", trainer, each) for kind, each in kinds.items()}
+    if trainer == "ppo":
+        jobs["TRL 1.10"] = Job("trl_peers", trainer, arguments, PPO_PYTHON)
+    else:
+        jobs["TRL"] = Job("trl_peers", trainer, arguments)
+    jobs[BOUND] = Job("trainers", "bound", {"trainer": trainer, **arguments})
+    if trainer == "ppo":
+        shared = {"one_trunk": True}
+        jobs |= {f"minirlhf, one trunk{kind}": Job("trainers", "ppo", each | shared) for kind, each in kinds.items()}
+        jobs[f"{BOUND}, one trunk"] = Job("trainers", "bound", {"trainer": trainer, **arguments, **shared})
+    return jobs
 
 
 def growth(quick: bool) -> list[Growth]:
@@ -312,7 +320,7 @@ def growth(quick: bool) -> list[Growth]:
         memory: dict[str, list[tuple[float, float]]] = {}
         for size in sizes[:2] if quick else sizes:
             setting = SETTING | {key: size}
-            jobs = jobs_of("ppo", setting, 0.1 if quick else 2.0)
+            jobs = jobs_of("ppo", setting, 0.1 if quick else 2.0, compiled=False)
             for name, (run,) in interleave(jobs, 1, "units_per_second").items():
                 seconds.setdefault(name, []).append((size, setting["episodes"] / run["units_per_second"]))
                 if not name.startswith("bound"):
@@ -330,7 +338,8 @@ def main() -> None:
         if not wanted(flags, trainer):
             continue
         print(trainer, flush=True)
-        jobs = jobs_of(trainer, SETTING, 0.1 if flags.quick else 6.0 if trainer == "ppo" else 3.0)
+        seconds = 0.1 if flags.quick else 6.0 if trainer == "ppo" else 3.0
+        jobs = jobs_of(trainer, SETTING, seconds, compiled=not flags.quick)
         runs = interleave(jobs, rounds, "units_per_second")
         unit = f"{unit}_per_second"
         runs = {name: [{unit: run.pop("units_per_second"), **run} for run in each] for name, each in runs.items()}
@@ -338,17 +347,16 @@ def main() -> None:
         table = Table(name, unit, runs)
         peer = "TRL 1.10" if trainer == "ppo" else "TRL"
         tables.append(table)
-        bars.append(Bar(f"{name}, times TRL's {unit}", ratio(table, "minirlhf", peer), ">=", TARGETS[trainer]))
-        bars.append(Bar(f"{name}, memory over TRL's", ratio(table, "minirlhf", peer, "peak_rss_mib"), "<=", MEMORY))
-        share = ratio(table, "minirlhf", "bound: matrix products")
-        print(f"{name}: {share:.2f} of the matrix-product bound")
-        if trainer == "ppo":
-            value = ratio(table, "minirlhf, one trunk", peer)
-            bars.append(
-                Bar("PPO on one trunk, a smaller network, times TRL's episodes_per_second", value, ">=", ONE_TRUNK)
-            )
-            share = ratio(table, "minirlhf, one trunk", "bound: matrix products, one trunk")
-            print(f"PPO on one trunk: {share:.2f} of its bound")
+        for kind in ("", ", compiled"):
+            ours = f"minirlhf{kind}"
+            bars.append(Bar(f"{name}, times TRL's {unit}{kind}", ratio(table, ours, peer), ">=", TARGETS[trainer]))
+            bars.append(Bar(f"{name}, memory over TRL's{kind}", ratio(table, ours, peer, "peak_rss_mib"), "<=", MEMORY))
+            print(f"{name}{kind}: {ratio(table, ours, BOUND):.2f} of the matrix-product bound")
+            if trainer == "ppo":
+                ours = f"minirlhf, one trunk{kind}"
+                value, title = ratio(table, ours, peer), "PPO on one trunk, a smaller network, times TRL's"
+                bars.append(Bar(f"{title} episodes_per_second{kind}", value, ">=", ONE_TRUNK))
+                print(f"PPO on one trunk{kind}: {ratio(table, ours, f'{BOUND}, one trunk'):.2f} of its bound")
         write("trainers", TITLE, flags, tables, bars, done=False, **more)
     grown = growth(flags.quick) if wanted(flags, "growth") else []
     write("trainers", TITLE, flags, tables, bars, grown, **more)
