@@ -22,18 +22,25 @@ class Shape:
 
 
 def pass_products(shape: Shape, batch: int, tokens: int, outputs: int, seen: int = 0) -> list[Product]:
-    """One pass over [batch tokens] new ids, `seen` more in the cache, with logits (or one value) at `outputs` ids."""
-    rows, width, head_width = batch * tokens, shape.width, shape.width // shape.heads
+    """One pass over [batch tokens] new ids, `seen` more in the cache, with logits (or one value) at `outputs` ids.
+
+    Nothing reads what the last block makes of the other ids, so there it does no more than read them.
+    """
+    width, head_width = shape.width, shape.width // shape.heads
     each_head = batch * shape.heads
-    block = [
-        (1, rows, width, 3 * width),  # query, key, value
-        (each_head, tokens, head_width, seen + tokens),  # who looks at whom
-        (each_head, tokens, seen + tokens, head_width),  # what they see
-        (1, rows, width, width),
-        (1, rows, width, 4 * width),
-        (1, rows, 4 * width, width),
-    ]
-    return block * shape.layers + [(1, batch * outputs, width, shape.vocabulary)]
+
+    def block(asked: int) -> list[Product]:
+        return [
+            (1, batch * tokens, width, 3 * width),  # query, key, value
+            (each_head, asked, head_width, seen + tokens),  # who looks at whom
+            (each_head, asked, seen + tokens, head_width),  # what they see
+            (1, batch * asked, width, width),
+            (1, batch * asked, width, 4 * width),
+            (1, batch * asked, 4 * width, width),
+        ]
+
+    last = [*block(outputs), (1, batch * outputs, width, shape.vocabulary)]
+    return block(tokens) * (shape.layers - 1) + last
 
 
 def generation_passes(shape: Shape, batch: int, prompt: int, response: int) -> list[list[Product]]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from minirlhf.errors import UserError
 from minirlhf.models.initialise import initialise
-from minirlhf.nn.attention import Attend, CausalSelfAttention, eager_attend
+from minirlhf.nn.attention import Asked, Attend, CausalSelfAttention, eager_attend, of_asked
 from minirlhf.nn.cache import Buffers, KVCache, empty_cache
 from minirlhf.nn.linear import linear
 from minirlhf.nn.mlp import GeluMLP, SquaredReluMLP, SwiGLU
@@ -77,11 +77,7 @@ class GPTConfig:
                 "rotary positions turn pairs of numbers, so width / heads must be even",
                 found=f"width / heads = {self.head_width}",
             )
-        for name, choices in (
-            ("positions", ("learned", "rope")),
-            ("norm", ("layer", "rms")),
-            ("mlp", tuple(MLPS)),
-        ):
+        for name, choices in (("positions", ("learned", "rope")), ("norm", ("layer", "rms")), ("mlp", tuple(MLPS))):
             if getattr(self, name) not in choices:
                 raise UserError(
                     f"unknown choice for {name}", found=repr(getattr(self, name)), expected=" or ".join(choices)
@@ -121,8 +117,10 @@ class Block(nn.Module):
         self.mlp = MLPS[config.mlp](config.width, config.hidden_width, config.bias)
         self.drop = make_dropout(config)
 
-    def forward(self, x: Tensor, visible: Tensor, rotation: Rotation | None, cache: KVCache | None) -> Tensor:
-        x = x + self.drop(self.attention(self.attention_norm(x), visible, rotation, cache))
+    def forward(
+        self, x: Tensor, visible: Tensor, rotation: Rotation | None, cache: KVCache | None, asked: Asked = None
+    ) -> Tensor:
+        x = of_asked(x, asked) + self.drop(self.attention(self.attention_norm(x), visible, rotation, cache, asked))
         return x + self.drop(self.mlp(self.mlp_norm(x)))
 
 
@@ -147,16 +145,17 @@ class GPT(nn.Module):
             self.drop = make_dropout(config)
             self.blocks = nn.ModuleList(Block(config, layer, attend) for layer in range(config.layers))
             self.final_norm = make_norm(config)
-            tied = config.tie_embeddings
-            self.unembedding = None if tied else nn.Linear(config.width, config.vocab_size, bias=False)
+            self.unembedding = None if config.tie_embeddings else nn.Linear(config.width, config.vocab_size, bias=False)
         square = torch.ones(config.context, config.context, dtype=torch.bool)
         self.register_buffer("causal", square.tril(), persistent=False)
         initialise(self, config.layers, config.zero_init, generator or torch.Generator().manual_seed(0))
 
     def hidden(
-        self, ids: Tensor, attention_mask: Tensor | None = None, cache: KVCache | None = None
+        self, ids: Tensor, attention_mask: Tensor | None = None, cache: KVCache | None = None, asked: Asked = None
     ) -> tuple[Tensor, KVCache | None]:
         """The residual stream after the final norm, [B T D], and the cache with these T tokens added.
+
+        With asked, only of those tokens: the last block then reads the others and leaves them as they are.
 
         ids int64 [B T]. attention_mask bool [B S], S = cached + new tokens, True on real tokens; padding may stand
         anywhere, positions do not count it, nobody looks at it, and what comes out at its places means nothing.
@@ -178,14 +177,15 @@ class GPT(nn.Module):
         if cache is not None:
             cache = cache.reserve(tokens)
         with self.products():
-            for block in self.blocks:
+            for block in self.blocks[:-1]:
                 x = block(x, visible, rotation, cache)
+            x = self.blocks[-1](x, visible, rotation, cache, asked)
         return self.final_norm(x), None if cache is None else cache.advance(tokens)
 
     def forward(self, ids: Tensor, attention_mask: Tensor | None = None, last: int | None = None) -> Tensor:
         """Logits for the token after each of ids, [B T V], or only of the last `last` positions, [B last V]."""
-        x, _ = self.hidden(ids, attention_mask)
-        return self.logits(x if last is None else x[:, x.shape[1] - last :])
+        x, _ = self.hidden(ids, attention_mask, asked=last)
+        return self.logits(x)
 
     @torch.no_grad()
     def decode(self, ids: Tensor, attention_mask: Tensor | None, cache: KVCache) -> tuple[Tensor, KVCache]:
@@ -244,8 +244,8 @@ class GPT(nn.Module):
 
 def read_tokens(model: GPT, ids: Tensor, mask: Tensor | None, keys: Buffers, values: Buffers, length: int) -> Tensor:
     """What GPT.decode does, ids [B T] -> logits [B V], with the cache taken apart, as a compiler wants it."""
-    x, _ = model.hidden(ids, mask, KVCache(keys, values, length, [length]))
-    return model.logits(x[:, -1])
+    x, _ = model.hidden(ids, mask, KVCache(keys, values, length, [length]), asked=1)
+    return model.logits(x[:, 0])
 
 
 def make_norm(config: GPTConfig) -> LayerNorm | RMSNorm:

@@ -34,9 +34,9 @@ class RewardModel(nn.Module):
 
     def forward(self, ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """ids int64 [B T], attention_mask bool [B T] (every token real when None) -> scores [B]."""
-        x, _ = self.trunk.hidden(ids, None if right_padded(attention_mask) else attention_mask)
-        raw = self.head(last_real(x, attention_mask)).squeeze(-1)
-        return self.gain * raw + self.bias_shift
+        mask = None if right_padded(attention_mask) else attention_mask
+        x, _ = self.trunk.hidden(ids, mask, asked=last_real_index(attention_mask))  # [B 1 D]
+        return self.gain * self.head(x)[:, 0, 0] + self.bias_shift
 
     @torch.no_grad()
     def normalise(self, scores: Tensor) -> None:
@@ -71,8 +71,8 @@ class ValueModel(nn.Module):
 
     def forward(self, ids: Tensor, attention_mask: Tensor | None = None, last: int | None = None) -> Tensor:
         """ids int64 [B T] -> values [B T] in reward units, or only of the last `last` positions, [B last]."""
-        x, _ = self.trunk.hidden(ids, attention_mask)
-        return self.read(x if last is None else x[:, x.shape[1] - last :])
+        x, _ = self.trunk.hidden(ids, attention_mask, asked=last)
+        return self.read(x)
 
     def read(self, x: Tensor) -> Tensor:
         """The values that the trunk's hidden states stand for, [... D] -> [...]."""
@@ -93,8 +93,8 @@ class Classifier(nn.Module):
 
     def forward(self, ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """ids int64 [B T], attention_mask bool [B T] (every token real when None) -> class logits [B C]."""
-        x, _ = self.trunk.hidden(ids, attention_mask)
-        return self.head(last_real(x, attention_mask))
+        x, _ = self.trunk.hidden(ids, attention_mask, asked=last_real_index(attention_mask))  # [B 1 D]
+        return self.head(x)[:, 0]
 
 
 def right_padded(attention_mask: Tensor | None) -> bool:
@@ -102,15 +102,17 @@ def right_padded(attention_mask: Tensor | None) -> bool:
     return attention_mask is None or bool((attention_mask[:, 1:] <= attention_mask[:, :-1]).all())
 
 
-def last_real(x: Tensor, attention_mask: Tensor | None) -> Tensor:
-    """x [B T D] at each row's last real token, [B D]. Raises ValueError for a row that is padding throughout."""
+def last_real_index(attention_mask: Tensor | None) -> Tensor | int:
+    """Each row's last real token: its place int64 [B], or 1, the last, without a mask.
+
+    Raises ValueError for a row that is padding throughout.
+    """
     if attention_mask is None:
-        return x[:, -1]
+        return 1
     if not bool(attention_mask.any(dim=1).all()):
         raise ValueError("a row of attention_mask has no real token to read the score at")
-    places = torch.arange(x.shape[1], device=x.device)
-    last = (attention_mask * places).argmax(dim=1)  # [B]
-    return x[torch.arange(x.shape[0], device=x.device), last]
+    places = torch.arange(attention_mask.shape[1], device=attention_mask.device)
+    return (attention_mask * places).argmax(dim=1)
 
 
 @torch.no_grad()

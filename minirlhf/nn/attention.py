@@ -29,6 +29,21 @@ def eager_attend(q: Tensor, k: Tensor, v: Tensor, visible: Tensor) -> Tensor:
     return per_group(torch.where(visible, weights, 0.0), v)  # rows of weights sum to 1, or to 0
 
 
+Asked = int | Tensor | None
+"""Of which tokens an answer is wanted: the last so many, one in each row (its place, int64 [B]), or all (None)."""
+
+
+def of_asked(x: Tensor, asked: Asked) -> Tensor:
+    """The rows [... N I] of x [... T I] that belong to the tokens asked; with places, x [B ... T I] or [T I]."""
+    if asked is None:
+        return x
+    if isinstance(asked, int):
+        return x[..., x.shape[-2] - asked :, :]
+    if x.ndim == 2:
+        return x[asked][:, None, None]  # [T S] -> [B 1 1 S]
+    return x.take_along_dim(asked.view(-1, *[1] * (x.ndim - 1)), dim=-2)
+
+
 def per_group(x: Tensor, y: Tensor) -> Tensor:
     """x [B H T I] @ y [B G I J] -> [B H T J]: each head of y serves H/G neighbouring heads of x, uncopied.
 
@@ -68,7 +83,12 @@ class CausalSelfAttention(nn.Module):
         self.k_norm = None if qk_norm_eps is None else RMSNorm(self.head_width, qk_norm_eps)
 
     def forward(
-        self, x: Tensor, visible: Tensor, rotation: Rotation | None = None, cache: KVCache | None = None
+        self,
+        x: Tensor,
+        visible: Tensor,
+        rotation: Rotation | None = None,
+        cache: KVCache | None = None,
+        asked: Asked = None,
     ) -> Tensor:
         qkv = self.to_qkv(x).unflatten(-1, (-1, self.head_width)).transpose(1, 2)  # [B H+2G T K]
         q, k, v = qkv.split((self.heads, self.kv_heads, self.kv_heads), dim=1)
@@ -78,5 +98,6 @@ class CausalSelfAttention(nn.Module):
             q, k = rotate(q, rotation), rotate(k, rotation)
         if cache is not None:
             k, v = cache.append(self.layer, k, v)  # [B G S K], S = cached + T
+        q, visible = of_asked(q, asked), of_asked(visible, asked)  # whoever is not asked is looked at, but asks nobody
         q, k = q.to(v), k.to(v)  # under autocast, norm and rotation have raised them above v's precision
         return self.to_out(self.attend(q, k, v, visible).transpose(1, 2).flatten(2))  # [B T H K] -> [B T D]

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from minirlhf.nn.linear import Linear
 from minirlhf.nn.norm import raised
 
 
@@ -15,8 +16,8 @@ class GeluMLP(nn.Module):
 
     def __init__(self, width: int, hidden: int, bias: bool):
         super().__init__()
-        self.to_hidden = nn.Linear(width, hidden, bias=bias)
-        self.to_out = nn.Linear(hidden, width, bias=bias)
+        self.to_hidden = Linear(width, hidden, bias=bias)
+        self.to_out = Linear(hidden, width, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.to_out(gelu(self.to_hidden(x)))
@@ -27,11 +28,11 @@ class SquaredReluMLP(nn.Module):
 
     def __init__(self, width: int, hidden: int, bias: bool):
         super().__init__()
-        self.to_hidden = nn.Linear(width, hidden, bias=bias)
-        self.to_out = nn.Linear(hidden, width, bias=bias)
+        self.to_hidden = Linear(width, hidden, bias=bias)
+        self.to_out = Linear(hidden, width, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.to_out(F.relu(self.to_hidden(x)).square())
+        return self.to_out(relu2(self.to_hidden(x)))
 
 
 class SwiGLU(nn.Module):
@@ -39,8 +40,8 @@ class SwiGLU(nn.Module):
 
     def __init__(self, width: int, hidden: int, bias: bool):
         super().__init__()
-        self.to_gate_and_up = nn.Linear(width, 2 * hidden, bias=bias)  # one matrix product instead of two
-        self.to_out = nn.Linear(hidden, width, bias=bias)
+        self.to_gate_and_up = Linear(width, 2 * hidden, bias=bias)  # one matrix product instead of two
+        self.to_out = Linear(hidden, width, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.to_gate_and_up(x).chunk(2, dim=-1)
@@ -66,7 +67,7 @@ CUBIC = 0.044715 * ROOT
 
 def gelu_and_sigmoid(x: Tensor) -> tuple[Tensor, Tensor]:
     """x · sigmoid(u) and sigmoid(u), with u = ROOT · x + CUBIC · x³."""
-    sigmoid = x.square().mul_(CUBIC).add_(ROOT).mul_(x).sigmoid_()
+    sigmoid = torch.addcmul(x.new_full((), ROOT), x, x, value=CUBIC).mul_(x).sigmoid_()
     return x * sigmoid, sigmoid
 
 
@@ -77,8 +78,8 @@ class Gelu(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor) -> Tensor:
         wide = raised(x)
         y, sigmoid = gelu_and_sigmoid(wide)
-        bend = wide.square().mul_(3 * CUBIC).add_(ROOT).mul_(y)
-        ctx.save_for_backward(bend.mul_(1 - sigmoid).add_(sigmoid).to(x))
+        bend = torch.addcmul(wide.new_full((), ROOT), wide, wide, value=3 * CUBIC).mul_(y)
+        ctx.save_for_backward(bend.lerp_(wide.new_ones(()), sigmoid).to(x))  # bend (1 - sigmoid) + sigmoid
         return y.to(x)
 
     @staticmethod
@@ -86,3 +87,24 @@ class Gelu(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> Tensor:
         (slope,) = ctx.saved_tensors
         return dy * slope
+
+
+def relu2(x: Tensor) -> Tensor:
+    """max(0, x)², any shape."""
+    return Relu2.apply(x) if torch.is_grad_enabled() else F.relu(x).square_()
+
+
+class Relu2(torch.autograd.Function):
+    """relu2, with its slope: 2 max(0, x) = 2 √y, so that nothing but y is kept."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        y = F.relu(x).square_()
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        return y.sqrt().mul_(dy).mul_(2)

@@ -113,8 +113,7 @@ def response_log_probs_and_values(
     sequence = (ids, attention_mask, response_tokens)
     if value_model.trunk is not policy:
         return *response_log_probs(policy, *sequence, temperature), response_values(value_model, *sequence)
-    x, _ = policy.hidden(ids[:, :-1], attention_mask[:, :-1])
-    x = x[:, x.shape[1] - response_tokens :]  # [B R D]: what stands before each response token
+    x, _ = policy.hidden(ids[:, :-1], attention_mask[:, :-1], asked=response_tokens)  # [B R D]: what stands before each
     log_probs, entropies = response_log_probs(lambda *_, **__: policy.logits(x), *sequence, temperature)
     return log_probs, entropies, value_model.read(x)
 

@@ -1,5 +1,6 @@
 """The decoder: equal to the NumPy one, blind to padding and to the future, and the same with a cache as without."""
 
+import copy
 import dataclasses
 import math
 
@@ -11,7 +12,9 @@ from torch.testing import assert_close
 
 from minirlhf.errors import UserError
 from minirlhf.models.gpt import GPT, GPTConfig
+from minirlhf.models.speed import set_attend
 from minirlhf.nn.attention import eager_attend
+from minirlhf.nn.lean_attention import lean_attend
 from minirlhf.reference.block import Shape
 from minirlhf.reference.gpt import gpt as reference_gpt
 
@@ -63,6 +66,33 @@ def test_equals_the_numpy_decoder(name, tokens):
     for row in range(2):
         want = torch.tensor(reference_gpt(weights, shape, ids[row].numpy()))
         assert_close(logits[row], want, rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize("attend", [eager_attend, lean_attend])
+@given(shapes, st.integers(1, CONTEXT), st.integers(1, 3), st.booleans(), st.integers(0, 2**31))
+def test_who_is_asked_answers_as_if_all_were(attend, name, tokens, rows, padded, seed):
+    """The last block may leave out tokens that nobody asks: values and gradients are those of the whole pass."""
+    model, ids = copy.deepcopy(MODELS[name]), some_ids(seed, rows, tokens)
+    set_attend(model, attend)
+    draws = torch.Generator().manual_seed(seed)
+    mask = torch.rand(rows, tokens, generator=draws) < 0.7 if padded else None
+    places, last = (
+        torch.randint(tokens, (rows,), generator=draws),
+        int(torch.randint(1, tokens + 1, (), generator=draws)),
+    )
+    whole = model.hidden(ids, mask)[0]  # [B T D]
+    for asked, wanted in ((last, whole[:, tokens - last :]), (places, whole[torch.arange(rows), places][:, None])):
+        found = model.hidden(ids, mask, asked=asked)[0]
+        assert_close(found, wanted, **EXACT)
+        weights = torch.randn(wanted.shape, generator=draws, dtype=torch.float64)
+        gradients = [
+            torch.autograd.grad((x * weights).sum(), list(model.parameters()), retain_graph=True, allow_unused=True)
+            for x in (found, wanted)
+        ]
+        for one, other in zip(*gradients, strict=True):
+            assert (one is None) == (other is None)
+            if one is not None:
+                assert_close(one, other, **EXACT)
 
 
 @given(shapes, st.integers(1, 6), st.integers(0, 9), st.integers(0, 9), st.integers(0, 2**31))

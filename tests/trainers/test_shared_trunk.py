@@ -77,7 +77,7 @@ def test_a_micro_batch_costs_one_pass(monkeypatch):
     policy, value_model = one_trunk()
     experience, passes = experience_of(tiny_rollout(policy, value_model)), []
     hidden = policy.hidden
-    monkeypatch.setattr(policy, "hidden", lambda *arguments: passes.append(arguments) or hidden(*arguments))
+    monkeypatch.setattr(policy, "hidden", lambda *ids, **asked: passes.append(ids) or hidden(*ids, **asked))
     ppo_backward(policy, value_model, experience, torch.arange(6), changed(micro_batch_size=2))
     assert len(passes) == 3
 

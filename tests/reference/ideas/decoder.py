@@ -8,8 +8,8 @@ import torch
 from torch.func import functional_call
 
 from minirlhf.models.gpt import GPT, Block, GPTConfig
-from minirlhf.models.heads import Classifier, RewardModel, ValueModel, last_real
-from minirlhf.nn.attention import CausalSelfAttention, eager_attend
+from minirlhf.models.heads import Classifier, RewardModel, ValueModel, last_real_index
+from minirlhf.nn.attention import CausalSelfAttention, eager_attend, of_asked
 from minirlhf.nn.rope import rotation_table
 from minirlhf.reference import block, gpt, heads
 from tests.reference.ideas.idea import Case, Idea, drawn, weighed
@@ -272,7 +272,7 @@ DECODER: tuple[Idea, ...] = (
         drawn(reading_case),
         heads.last_real,
         lambda x, mask, dout: (heads.last_real_grad(x, mask, dout),),
-        last_real,
+        lambda x, mask: of_asked(x, last_real_index(mask))[:, 0],
         (0,),
     ),
     weighed(

@@ -4,7 +4,7 @@ import torch
 from torch.func import functional_call
 
 from minirlhf.nn.attention import eager_attend, per_group
-from minirlhf.nn.mlp import GeluMLP, SquaredReluMLP, SwiGLU, gelu
+from minirlhf.nn.mlp import GeluMLP, SquaredReluMLP, SwiGLU, gelu, relu2
 from minirlhf.nn.norm import LayerNorm, Rescale, RMSNorm, Standardise
 from minirlhf.nn.rope import rotate, rotation_table
 from minirlhf.objectives.likelihood import log_probs_of
@@ -204,7 +204,7 @@ LAYERS: tuple[Idea, ...] = (
         drawn(elementwise),
         mlp.relu2,
         lambda x, dout: (mlp.relu2_grad(x, dout),),
-        lambda x: F.relu(x).square(),
+        relu2,
         (0,),
         kinks=lambda x: [x],
     ),
