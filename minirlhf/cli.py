@@ -46,6 +46,7 @@ COMMANDS = {
         "measure a model on held-out data, or two by a judge", "stages.evaluate:Evaluate", "run_evaluate"
     ),
     "diagnose": Command("read a run's curves and name what is wrong", "stages.inspect:Diagnose", "run_diagnose"),
+    "course": Command("assignments: make one, check your work, grade a class", "course.commands:Course", "run_course"),
     "export": Command("write a model in Hugging Face's format", "stages.inspect:Export", "run_export"),
 }
 

@@ -11,7 +11,7 @@ MAX_LINES = 260
 
 FLOORS = {
     "minirlhf": 0, "errors": 0, "records": 0, "seeding": 0,
-    "reference": 1, "tokenizers": 1, "testing": 1, "distributed": 1,
+    "reference": 1, "tokenizers": 1, "testing": 1, "distributed": 1, "tabular": 1,
     "nn": 2, "objectives": 2,
     "models": 3, "data": 3,
     "generation": 4, "rollout": 4,
@@ -19,7 +19,7 @@ FLOORS = {
     "evaluation": 6,
     "runs": 7, "run_files": 7, "run_clock": 7, "run_progress": 7, "run_profile": 7, "run_options": 7, "run_speed": 7,
     "processes": 7, "stages": 7,
-    "quickstart": 8, "compare": 8,
+    "quickstart": 8, "compare": 8, "course": 8,
     "cli": 9, "__main__": 9,
 }  # fmt: skip
 """Name below minirlhf -> floor."""

@@ -1,0 +1,89 @@
+"""Comparing what came back with what is right, and saying what differs in words a student can act on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minirlhf.course.jobs import Argument, Arrays, Case, Job
+
+RTOL = 1e-9
+"""float64 arithmetic in another order differs by some 1e-15 per operation; float32 anywhere differs by 1e-7."""
+ATOL = 1e-10
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What is wrong with one array: `name`, and a sentence."""
+
+    name: str
+    says: str
+
+
+def compare(got: Mapping[str, NDArray[Any]], expected: Mapping[str, NDArray[Any]]) -> Difference | None:
+    """The first array, in the order of `expected`, that is missing, shaped or typed otherwise, or differs."""
+    for name, right in expected.items():
+        if name not in got:
+            return Difference(name, f"{name}: nothing came back, expected {kind(right)}")
+        mine = got[name]
+        if mine.shape != right.shape:
+            return Difference(name, f"{name}: got shape {list(mine.shape)}, expected {list(right.shape)}")
+        if mine.dtype != right.dtype:
+            return Difference(name, f"{name}: got {mine.dtype}, expected {right.dtype}; keep the type of the inputs")
+        wrong = ~np.isclose(mine, right, rtol=RTOL, atol=ATOL, equal_nan=True)
+        if wrong.any():
+            return Difference(name, first_mismatch(name, mine, right, wrong))
+    return None
+
+
+def kind(array: NDArray[Any]) -> str:
+    return f"{array.dtype} {list(array.shape)}"
+
+
+def first_mismatch(name: str, mine: NDArray[Any], right: NDArray[Any], wrong: NDArray[np.bool_]) -> str:
+    """`out[0, 1, 2]: got 0.5, expected 0.25 (the first of 7 of 24 numbers that differ)`"""
+    index = tuple(int(i) for i in np.argwhere(wrong)[0]) if wrong.ndim else ()
+    place = f"[{', '.join(map(str, index))}]" if index else ""
+    count = f"the first of {wrong.sum()} of {wrong.size} numbers that differ" if wrong.size > 1 else "the only number"
+    text = f"{name}{place}: got {mine[index] + 0.0:.6g}, expected {right[index] + 0.0:.6g} ({count})"
+    finite = np.isfinite(mine) & np.isfinite(right)
+    scale = max(1.0, float(np.abs(right[finite]).max(initial=0.0)))
+    if not np.isfinite(mine[wrong]).all():
+        return f"{text}; {np.isnan(mine).sum()} are NaN, {np.isinf(mine).sum()} infinite"
+    if float(np.abs(mine - right)[finite].max(initial=0.0)) < 1e-5 * scale:
+        return f"{text}; as close as float32 comes: is something computed in single precision?"
+    return text
+
+
+def same(got: Arrays, other: Arrays, right: Arrays) -> bool:
+    """Does a mistake explain this result? It does if it gives the same, and what it gives is not right."""
+    common = [name for name in right if name in got and name in other]
+    if len(common) < len(right) or any(got[name].shape != other[name].shape for name in common):
+        return False
+    close = all(np.allclose(got[name], other[name], rtol=1e-7, atol=1e-9, equal_nan=True) for name in common)
+    return close and compare(other, right) is not None
+
+
+def called(case: Case) -> str:
+    """What was called: `eager_attend(q [2 4 3 5], k [2 2 3 5], …)`."""
+    return f"{case.job.target}({', '.join([*map(_shown(case), case.job.arguments), *_named(case.job, case)])})"
+
+
+def _named(job: Job, case: Case) -> list[str]:
+    return [f"{name}={_shown(case)(argument)}" for name, argument in job.named.items()]
+
+
+def _shown(case: Case) -> Any:
+    def shown(argument: Argument) -> str:
+        if isinstance(argument, str):
+            array = case.arrays[argument]
+            return f"{argument} {'bool ' if array.dtype == bool else ''}[{' '.join(map(str, array.shape))}]"
+        if isinstance(argument, list | tuple):
+            return f"({', '.join(map(shown, argument))})"
+        if "value" in argument:
+            return repr(argument["value"])
+        return f"a cache with {case.arrays[argument['cached'][0]].shape[2]} tokens"
+
+    return shown

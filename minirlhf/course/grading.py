@@ -1,0 +1,229 @@
+"""Grading one submission: every test in a child of its own, compared here, with what to say about each.
+
+A test is worth its points or nothing. Expected values are reckoned after the child has ended.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from minirlhf import __version__
+from minirlhf.course import twists
+from minirlhf.course.assignment import (
+    TWIST,
+    Assignment,
+    CourseTest,
+    Exercise,
+    file_name,
+    module_source,
+)
+from minirlhf.course.attention_cases import CASES
+from minirlhf.course.feedback import called, compare, same
+from minirlhf.course.jobs import Arrays, Case, call
+from minirlhf.course.mistakes import library, mistaken, planted
+from minirlhf.course.runner import Outcome, Runner
+from minirlhf.course.shortcuts import LARGEST, shortcuts
+from minirlhf.course.skeleton import cut
+from minirlhf.course.twists import Twist
+
+
+@dataclass(frozen=True)
+class Result:
+    """One test: what it was worth, and what there is to say, the most important first."""
+
+    test: CourseTest
+    passed: bool
+    says: tuple[str, ...] = ()
+
+    @property
+    def earned(self) -> float:
+        return self.test.points if self.passed else 0.0
+
+
+@dataclass(frozen=True)
+class Graded:
+    """A submission's results. problems: why everything counts 0, if it does. sha256: of each file that was graded."""
+
+    student: str
+    assignment: Assignment
+    twist: Twist
+    results: tuple[Result, ...]
+    problems: tuple[str, ...] = ()
+    sha256: Mapping[str, str] = field(default_factory=dict)
+    version: str = __version__
+
+    def earned(self, public_only: bool = False) -> float:
+        return sum(each.earned for each in self.results if each.test.public or not public_only)
+
+    def possible(self, public_only: bool = False) -> float:
+        return sum(each.test.points for each in self.results if each.test.public or not public_only)
+
+
+def grade(
+    assignment: Assignment,
+    folder: Path,
+    student: str,
+    twist: Twist,
+    runner: Runner,
+    secret: bytes = b"",
+    public_only: bool = False,
+) -> Graded:
+    """Grades the files of a folder. Never raises for what they hold."""
+    sources, missing = read_files(assignment, folder)
+    problems: list[str] = []
+    for module, source in sources.items():
+        problems += shortcuts(assignment, module, source, skeleton_of(assignment, module, twist))
+    tests = [test for test in assignment.tests if test.public or not public_only]
+    hashes = {file_name(module): hashlib.sha256(source).hexdigest() for module, source in sources.items()}
+    if problems:
+        results = [Result(test, False, ("not run: see above",)) for test in tests]
+        return Graded(student, assignment, twist, tuple(results), tuple(problems), hashes)
+    broken = dict(missing)
+    for module, source in sources.items():
+        outcome = runner.run(assignment, module, source, [])
+        if not outcome.imported or outcome.status != "ended":
+            broken[module] = "the file cannot be imported: " + "; ".join(trouble(outcome, assignment, module))
+    results = []
+    for test in tests:
+        exercise = assignment.exercise(test.exercise)
+        if exercise.module in broken:
+            results.append(Result(test, False, (broken[exercise.module],)))
+            continue
+        cases = draw(assignment, test, secret)
+        outcome = runner.run(assignment, exercise.module, sources[exercise.module], cases)
+        results.append(judge(assignment, test, exercise, cases, outcome, twist, hashes[file_name(exercise.module)]))
+    return Graded(student, assignment, twist, tuple(results), (), hashes)
+
+
+def read_files(assignment: Assignment, folder: Path) -> tuple[dict[str, bytes], dict[str, str]]:
+    """(module -> its bytes, module -> why it cannot be read). One folder deeper will do; links are not followed."""
+    places = [folder, *(sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
+                        if folder.is_dir() else [])]  # fmt: skip
+    sources, missing = {}, {}
+    for module in assignment.modules:
+        name = file_name(module)
+        found = [place / name for place in places if (place / name).is_file() or (place / name).is_symlink()]
+        if not found:
+            missing[module] = f"{name} is missing"
+        elif found[0].is_symlink():
+            missing[module] = f"{name} is a link, not a file"
+        else:
+            try:
+                with open(found[0], "rb") as file:
+                    sources[module] = file.read(LARGEST + 1)
+            except OSError as error:
+                missing[module] = f"{name} cannot be read: {error.strerror}"
+    return sources, missing
+
+
+def skeleton_of(assignment: Assignment, module: str, twist: Twist) -> str:
+    """The file a student starts from."""
+    if module != TWIST:
+        return cut(module_source(module), assignment.blanks(module), where=module)
+    exercise = next(each for each in assignment.exercises if each.module == TWIST)
+    return twists.skeleton(twist, exercise.number, exercise.title, exercise.message)
+
+
+def draw(assignment: Assignment, test: CourseTest, secret: bytes) -> list[Case]:
+    """The test's cases: the same for everybody, and for hidden tests known only with the secret."""
+    seed = twists.seed_of(b"" if test.public else secret, "", assignment.name, test.name)
+    rng = np.random.default_rng(seed)
+    return [CASES[test.cases](rng, **test.settings) for _ in range(test.count)]
+
+
+def expected_of(exercise: Exercise, case: Case, twist: Twist) -> Arrays:
+    """What is right: the library's own results, or the twist's formula."""
+    if exercise.module == TWIST:
+        return twists.attend(twist, case.arrays)
+    return call(library(exercise.module), case)
+
+
+def judge(
+    assignment: Assignment,
+    test: CourseTest,
+    exercise: Exercise,
+    cases: Sequence[Case],
+    outcome: Outcome,
+    twist: Twist,
+    sha256: str,
+) -> Result:
+    """Compares case by case and stops at the first that differs. Hidden tests say their hint and no more."""
+    with np.errstate(all="ignore"):
+        for i, case in enumerate(cases):
+            if i not in outcome.results:
+                says = [
+                    f"in case {i + 1} of {len(cases)}: {called(case)}",
+                    *trouble(outcome, assignment, exercise.module),
+                ]
+                says += explain_error(assignment, test, exercise, case, outcome)
+                return _failed(test, says)
+            expected = expected_of(exercise, case, twist)
+            difference = compare(outcome.results[i], expected)
+            if difference is not None:
+                likely = looks_as_if(assignment, exercise, case, outcome.results[i], expected, twist)
+                says = [f"it looks as if {likely}"] if likely else []
+                return _failed(test, [*says, f"in case {i + 1} of {len(cases)}: {called(case)}", difference.says])
+    if outcome.sha256 != sha256 or outcome.status != "ended":
+        return _failed(test, trouble(outcome, assignment, exercise.module))
+    return Result(test, True)
+
+
+def _failed(test: CourseTest, says: Sequence[str]) -> Result:
+    return Result(test, False, (*says, f"hint: {test.hint}") if test.public else (f"hint: {test.hint}",))
+
+
+def trouble(outcome: Outcome, assignment: Assignment, module: str) -> list[str]:
+    """Why nothing came back, and what was printed meanwhile."""
+    limits = assignment.limits
+    where = f" ({file_name(module)}, line {outcome.line})" if outcome.line else ""
+    if outcome.forbidden:
+        says = [f"it was stopped, because the code {outcome.forbidden}"]
+    elif outcome.status == "timeout":
+        says = [f"no answer within {limits.seconds:g} seconds"]
+    elif outcome.error == "NotImplementedError":
+        says = [f"not written yet: {outcome.message}"]
+    elif outcome.error == "SystemExit":
+        says = [f"the code ended the program instead of returning{where}"]
+    elif outcome.error == "MemoryError" or "allocate memory" in outcome.message:
+        says = [f"more than {limits.memory_mib} MiB of memory were asked for{where}"]
+    elif outcome.error:
+        says = [f"{outcome.error}: {outcome.message}{where}"]
+    else:
+        says = [f"the process ended without a result ({outcome.status})"]
+    return [*says, *([f"it printed: {outcome.printed.strip()[:300]}"] if outcome.printed.strip() else [])]
+
+
+def explain_error(
+    assignment: Assignment, test: CourseTest, exercise: Exercise, case: Case, outcome: Outcome
+) -> list[str]:
+    """A planted mistake that fails with the same exception on the same case, in words."""
+    if not outcome.error or exercise.module == TWIST:
+        return []
+    for mistake in assignment.mistakes:
+        if mistake.test == test.name and planted(mistake.name).module == exercise.module:
+            try:
+                call(mistaken(mistake.name), case)
+            except Exception as error:
+                if type(error).__name__ == outcome.error and str(error)[:500] == outcome.message:
+                    return [f"it looks as if {mistake.says}"]
+    return []
+
+
+def looks_as_if(
+    assignment: Assignment, exercise: Exercise, case: Case, got: Arrays, expected: Arrays, twist: Twist
+) -> str:
+    """The planted mistake that gives exactly this wrong result, in words; "" if none does."""
+    if exercise.module == TWIST:
+        return next((says for says, arrays in twists.mistaken(twist, case.arrays) if same(got, arrays, expected)), "")
+    for mistake in assignment.mistakes:
+        if planted(mistake.name).module == exercise.module:
+            try:
+                wrong = call(mistaken(mistake.name), case)
+            except Exception:  # a planted mistake need not survive every case
+                continue
+            if same(got, wrong, expected):
+                return mistake.says
+    return ""

@@ -1,0 +1,214 @@
+"""The solution gets everything, the skeleton nothing, and every planted mistake loses where it should, in words."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from minirlhf.course import twists
+from minirlhf.course.assignment import TWIST, file_name, module_source
+from minirlhf.course.feedback import ATOL, RTOL, compare
+from minirlhf.course.grading import draw, expected_of, grade, judge
+from minirlhf.course.jobs import call
+from minirlhf.course.mistakes import mistaken
+from minirlhf.course.runner import Outcome, Runner
+from minirlhf.course.twists import Twist
+from tests.course.submissions import A03, SECRET, skeleton, solution, twisted, write
+
+TWIST_OF = {"both": Twist(cap=2.3, slope=0.25), "sink": Twist(slope=0.4, sink=-0.5), "cap": Twist(cap=1.4, sink=0.7)}
+
+
+@pytest.fixture(scope="module")
+def runner():
+    with Runner() as started:
+        yield started
+
+
+def graded(runner, folder, files, twist=TWIST_OF["both"], **options):
+    return grade(A03, write(folder, files), "somebody", twist, runner, SECRET, **options)
+
+
+def named(results, name):
+    return next(each for each in results if each.test.name == name)
+
+
+@pytest.mark.parametrize("twist", TWIST_OF.values(), ids=TWIST_OF)
+def test_the_solution_gets_every_point(runner, tmp_path, twist):
+    whole = graded(runner, tmp_path, solution(twist), twist)
+    assert [(each.test.name, each.says) for each in whole.results if not each.passed] == []
+    assert whole.earned() == whole.possible() == A03.total
+
+
+def test_the_skeleton_gets_nothing_and_says_what_is_to_be_written(runner, tmp_path):
+    whole = graded(runner, tmp_path, skeleton(TWIST_OF["both"]))
+    assert whole.earned() == 0
+    assert whole.problems == ()
+    for each in whole.results:
+        if each.test.public:
+            exercise = A03.exercise(each.test.exercise)
+            assert f"not written yet: {exercise.message}" in each.says
+
+
+@pytest.mark.parametrize("mistake", A03.mistakes, ids=lambda each: each.name)
+def test_each_planted_mistake_loses_its_test_and_is_named(mistake):
+    """In this process, by the bank's modules; the next test sends one through the whole machine."""
+    test = next(each for each in A03.tests if each.name == mistake.test)
+    exercise = A03.exercise(test.exercise)
+    cases = draw(A03, test, b"")
+    results, error = {}, {}
+    for i, case in enumerate(cases):
+        try:
+            results[i] = call(mistaken(mistake.name), case)
+        except Exception as raised:
+            error = {"error": type(raised).__name__, "message": str(raised)[:500]}
+            break
+    outcome = Outcome("ended", results, sha256="same", **error)
+    result = judge(A03, test, exercise, cases, outcome, Twist(), "same")
+    assert not result.passed
+    if test.public:
+        assert f"it looks as if {mistake.says}" in result.says
+    else:
+        assert result.says == (f"hint: {test.hint}",)
+
+
+def test_a_planted_mistake_in_a_submission_costs_its_points_and_is_named(runner, tmp_path):
+    files = solution(TWIST_OF["both"])
+    files["attention.py"] = files["attention.py"].replace("q * q.shape[-1] ** -0.5", "q")
+    whole = graded(runner, tmp_path, files)
+    says = named(whole.results, "attend: everything is visible").says
+    assert says[0] == "it looks as if the matches were not divided by the square root of the head width K"
+    assert says[1].startswith("in case 1 of 4: eager_attend(q [2 2 ")
+    assert "out[0, 0, 0, 0]: got " in says[2] and " expected " in says[2]
+    lost = {each.test.exercise for each in whole.results if not each.passed}
+    assert lost == {"3.3"}, "a mistake in one exercise costs nothing in another"
+    assert named(whole.results, "attend: rows that see nothing").says == (
+        f"hint: {named(whole.results, 'attend: rows that see nothing').test.hint}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        ("2.3 * torch.tanh(match / 2.3)", "match", "it looks as if the matches were not capped"),
+        ("match - price", "match + price", "it looks as if distance were rewarded, not charged"),
+        ("match - price[:, None, None] * steps.abs()", "match", "it looks as if the distance cost nothing"),
+        (
+            "q * q.shape[-1] ** -0.5",
+            "q",
+            "it looks as if the matches were not divided by the square root of the head width",
+        ),
+        ("steps.abs()", "steps", ""),  # what lies ahead is hidden, so this is right as well
+    ],
+)
+def test_mistakes_in_the_twist_are_named_too(runner, tmp_path, before, after, says):
+    twist = TWIST_OF["both"]
+    assert before in twisted(twist)
+    source = twisted(twist).replace(before, after).encode()
+    test = next(each for each in A03.tests if each.exercise == "3.5" and each.public)
+    cases = draw(A03, test, b"")
+    outcome = runner.run(A03, TWIST, source, cases)
+    result = judge(A03, test, A03.exercise("3.5"), cases, outcome, twist, hashlib.sha256(source).hexdigest())
+    assert result.passed == (says == "")
+    assert not says or result.says[0] == says
+
+
+def test_the_twist_of_another_student_gets_nothing_for_it(runner, tmp_path):
+    files = solution(Twist(cap=2.4, slope=0.25))
+    whole = graded(runner, tmp_path, files, TWIST_OF["both"])
+    assert [each.test.exercise for each in whole.results if not each.passed] == ["3.5", "3.5"]
+
+
+WRONG = {
+    "zeros": ("rope.py", "return torch.cat(", "return 0 * torch.cat(", "rotate: every point by its angle"),
+    "float32": ("rope.py", "first, second = x.chunk", "first, second = x.float().chunk", "rotate: every point by its angle"),
+    "rounded": ("rope.py", "return torch.cat(", "return 1.00000001 * torch.cat(", "rotate: every point by its angle"),
+    "detached": ("attention.py", "k.mT)  # [B H T S]", "k.mT).detach()", "attend: gradients"),
+    "shape": ("rope.py", "second * cos + first * sin), dim=-1)", "second * cos + first * sin), dim=-2)",
+              "rotate: every point by its angle"),
+    "none": ("rope.py", "return torch.cat(", "torch.cat(", "rotate: every point by its angle"),
+    "off by one": ("attention.py", "dim=1)\n        if self", "dim=1)\n        q = q.roll(1, 1)\n        if self",
+                   "layer: heads apart and together"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_plain_wrong_answers_lose_at_the_intended_test(runner, tmp_path, name):
+    file, before, after, loses = WRONG[name]
+    files = solution(TWIST_OF["both"])
+    assert files[file].count(before) == 1
+    files[file] = files[file].replace(before, after)
+    result = named(graded(runner, tmp_path, files, public_only=True).results, loses)
+    assert not result.passed
+    expected = {
+        "float32": "keep the type of the inputs", "detached": "no gradient reaches", "shape": "got shape",
+        "none": "returned NoneType, expected a tensor", "zeros": "got 0, expected", "rounded": "as close as float32",
+        "off by one": "out[0, 0, 0]: got",
+    }  # fmt: skip
+    assert any(expected[name] in said for said in result.says), result.says
+
+
+def test_the_file_that_ran_is_the_students(runner, tmp_path):
+    files = solution(TWIST_OF["both"])
+    whole = graded(runner, tmp_path, files, public_only=True)
+    for name, text in files.items():
+        assert whole.sha256[name] == hashlib.sha256(text.encode()).hexdigest()
+    outcome = runner.run(A03, "nn.rope", files["rope.py"].encode(), [])
+    assert outcome.sha256 == whole.sha256["rope.py"]
+    test = A03.tests[0]
+    cases = draw(A03, test, b"")
+    right = {i: expected_of(A03.exercise(test.exercise), case, Twist()) for i, case in enumerate(cases)}
+    assert judge(A03, test, A03.exercise("3.1"), cases, Outcome("ended", right, sha256="x"), Twist(), "x").passed
+    assert not judge(A03, test, A03.exercise("3.1"), cases, Outcome("ended", right, sha256="y"), Twist(), "x").passed
+
+
+def test_no_tolerance_forgives_more_than_a_hundredth_of_what_is_expected():
+    """Every number expected anywhere is far above the tolerance, so zeros never pass for an answer."""
+    assert RTOL < 0.01
+    for test in A03.tests:
+        for case in draw(A03, test, SECRET):
+            with np.errstate(all="ignore"):
+                for name, array in expected_of(A03.exercise(test.exercise), case, TWIST_OF["both"]).items():
+                    if test.settings.get("scale") != 3e6:  # there the softmax is a choice, its gradients are none
+                        assert ATOL < 0.01 * np.abs(array).mean(), (test.name, name)
+
+
+def test_missing_files_broken_files_and_links_cost_only_what_hangs_on_them(runner, tmp_path):
+    files = solution(TWIST_OF["both"])
+    del files["rope.py"]
+    files["twist.py"] = "def twisted_attend(q, k, v, visible:\n"
+    whole = graded(runner, tmp_path / "inner", files)
+    whole = grade(A03, tmp_path, "somebody", TWIST_OF["both"], runner, SECRET)  # one folder deeper is found too
+    lost = {each.test.exercise: each.says for each in whole.results if not each.passed}
+    assert lost.keys() == {"3.1", "3.5"}
+    assert lost["3.1"] == ("rope.py is missing",)
+    assert "SyntaxError" in lost["3.5"][0] and "twist.py, line 1" in lost["3.5"][0]
+    (tmp_path / "inner/rope.py").symlink_to(tmp_path / "inner/attention.py")
+    whole = grade(A03, tmp_path, "somebody", TWIST_OF["both"], runner, SECRET)
+    assert whole.results[0].says == ("rope.py is a link, not a file",)
+
+
+def test_the_first_difference_is_told_in_numbers():
+    right = np.arange(6.0).reshape(2, 3)
+    wrong = right.copy()
+    wrong[0, 2] = 7
+    said = compare({"out": wrong}, {"out": right})
+    assert said is not None
+    assert said.says == "out[0, 2]: got 7, expected 2 (the first of 1 of 6 numbers that differ)"
+    wrong[1] = np.nan
+    said = compare({"out": wrong}, {"out": right})
+    assert said is not None and "3 are NaN" in said.says
+    assert compare({"out": right}, {"out": right}) is None
+    missing = compare({}, {"out": right})
+    assert missing is not None and missing.says == "out: nothing came back, expected float64 [2 3]"
+
+
+def test_the_skeletons_of_one_module_do_not_drag_others_down(runner, tmp_path):
+    """Exercises 3.1 and 3.3 unwritten, the layer of 3.4 written: its points are given, on the library's own parts."""
+    files = solution(TWIST_OF["both"]) | {"rope.py": skeleton(TWIST_OF["both"])["rope.py"]}
+    source = module_source("nn.attention")
+    start = source.index("    match = per_group(")
+    end = source.index("\n\n\ndef per_group")
+    files[file_name("nn.attention")] = source[:start] + "    raise NotImplementedError" + source[end:]
+    whole = graded(runner, tmp_path, files)
+    assert {each.test.exercise for each in whole.results if not each.passed} == {"3.1", "3.3"}
+    assert twists.as_dict(whole.twist) == {"cap": 2.3, "slope": 0.25}
