@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from minirlhf.errors import UserError
+from minirlhf.models.decoding_graph import replaying
 from minirlhf.models.gpt import GPT, Block, read_tokens
 from minirlhf.nn.attention import Attend, CausalSelfAttention, eager_attend
 from minirlhf.nn.lean_attention import lean_attend
@@ -71,11 +72,15 @@ def compile_blocks(model: nn.Module) -> None:
 
 
 def compile_decoding(model: GPT) -> None:
-    """Reading one more token, through all layers, becomes compiled code, made when the first answer is written.
+    """Reading one more token, through all layers, becomes one piece, made when the first answer is written.
 
-    One graph serves every length of the cache and every number of rows above FEW_ROWS, which `generate` therefore
-    keeps; a single row, few rows, and padding before the prompts make another graph each.
+    On a GPU it is a CUDA graph. Elsewhere it is compiled code: one piece serves every length of the cache and every
+    number of rows above FEW_ROWS, which `generate` therefore keeps; a single row, few rows, and padding before the
+    prompts make another each.
     """
+    if model.causal.is_cuda:
+        model.read_one = replaying()
+        return
     compiled = torch.compile(read_tokens, dynamic=True, fullgraph=True)
 
     def read_one(*arguments: Any) -> Tensor:

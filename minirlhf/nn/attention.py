@@ -9,7 +9,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from minirlhf.nn.cache import KVCache
+from minirlhf.nn.cache import AnyCache
 from minirlhf.nn.linear import Linear
 from minirlhf.nn.norm import RMSNorm
 from minirlhf.nn.rope import Rotation, rotate
@@ -87,7 +87,7 @@ class CausalSelfAttention(nn.Module):
         x: Tensor,
         visible: Tensor,
         rotation: Rotation | None = None,
-        cache: KVCache | None = None,
+        cache: AnyCache | None = None,
         asked: Asked = None,
     ) -> Tensor:
         qkv = self.to_qkv(x).unflatten(-1, (-1, self.head_width)).transpose(1, 2)  # [B H+2G T K]

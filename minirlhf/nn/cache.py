@@ -1,11 +1,18 @@
 """The key-value cache: what the tokens so far have already computed, so that a new token costs one token's work."""
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 Buffers = tuple[Tensor, ...]
+
+
+class AnyCache(Protocol):
+    """What attention needs: somebody who takes one layer's new k, v [B G T K] and gives all of them, [B G S K]."""
+
+    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]: ...
 
 
 @dataclass(frozen=True)

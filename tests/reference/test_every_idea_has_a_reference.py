@@ -36,6 +36,12 @@ NO_MATHEMATICS = {
     "compile_blocks": "the same formulas, compiled (tests/models/test_speed.py)",
     "uncompiled": "a switch",
     "compile_decoding": "the same formulas, compiled (tests/models/test_speed.py)",
+    "whole_cache": "storage",
+    "any_cache": "a type",
+    "inputs_of": "bookkeeping (tests/models/test_decoding_graph.py)",
+    "record": "a request to CUDA",
+    "recording": "storage",
+    "replaying": "the same formulas, recorded (tests/models/test_decoding_graph.py)",
     "of_asked": "a choice of rows (tests/models/test_gpt.py)",
     "decoding_compiled": "a look at a switch",
     "has_compiled_blocks": "a look at a switch",
@@ -46,6 +52,7 @@ NO_MATHEMATICS = {
 FASTER = {
     # the same idea in fewer passes over memory -> the name its reference stands under
     "weight_first": "linear",  # tests/nn/test_linear.py
+    "read_whole": "hidden",  # tests/models/test_decoding_graph.py
     "read_tokens": "hidden",  # with a cache: tests/models/test_gpt.py
     "lean_attend": "eager_attend",  # tests/nn/test_lean_attention.py
     "lean_attention": "eager_attend",
