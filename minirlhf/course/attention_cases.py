@@ -70,7 +70,13 @@ def twist(rng: Rng, mask: str = "causal", group: int = 2, scale: float = 1.5) ->
 
 
 def layer(
-    rng: Rng, rotation: bool = False, qk_norm: bool = False, cached: int = 0, group: int = 2, own_attend: bool = False
+    rng: Rng,
+    rotation: bool = False,
+    qk_norm: bool = False,
+    cached: int = 0,
+    asked: int | None = None,
+    group: int = 2,
+    own_attend: bool = False,
 ) -> Case:
     """CausalSelfAttention.forward on x [B T D] with drawn weights. Attention is `jobs.probe` unless own_attend."""
     batch, tokens, kv_heads, half = 2, 3, 2, 2
@@ -79,7 +85,7 @@ def layer(
     arrays: Arrays = {
         "x": rng.normal(size=(batch, tokens, width)),
         "visible": np.tri(tokens, seen, cached, dtype=bool)[None, None].repeat(batch, axis=0),
-        "dout": rng.normal(size=(batch, tokens, width)),
+        "dout": rng.normal(size=(batch, asked or tokens, width)),
     }
     sizes = {"to_qkv.weight": ((heads + 2 * kv_heads) * head, width), "to_qkv.bias": ((heads + 2 * kv_heads) * head,),
              "to_out.weight": (width, width), "to_out.bias": (width,)}  # fmt: skip

@@ -49,8 +49,8 @@ IN_THE_CALL = {
         "return type('Same', (), {'__eq__': lambda a, b: True, 'shape': x.shape, 'dtype': x.dtype})()"
     ),
     "a tensor equal to everything": (
-        "import torch\n    class Same(torch.Tensor):\n        __eq__ = lambda a, b: True\n        detach = lambda a: a\n"
-        "    return x.as_subclass(Same)"
+        "import torch\n    class Same(torch.Tensor):\n        __eq__ = lambda a, b: True\n"
+        "        detach = lambda a: a\n    return x.as_subclass(Same)"
     ),
     "the input as the answer": "return x",
     "nan as the answer": "return x * float('nan')",

@@ -12,6 +12,7 @@ from minirlhf.course.grading import draw, expected_of, grade, judge
 from minirlhf.course.jobs import call
 from minirlhf.course.mistakes import mistaken
 from minirlhf.course.runner import Outcome, Runner
+from minirlhf.course.skeleton import cut
 from minirlhf.course.twists import Twist
 from tests.course.submissions import A03, SECRET, skeleton, solution, twisted, write
 
@@ -120,7 +121,7 @@ def test_the_twist_of_another_student_gets_nothing_for_it(runner, tmp_path):
 
 WRONG = {
     "zeros": ("rope.py", "return torch.cat(", "return 0 * torch.cat(", "rotate: every point by its angle"),
-    "float32": ("rope.py", "first, second = x.chunk", "first, second = x.float().chunk", "rotate: every point by its angle"),
+    "float32": ("rope.py", "second = x.chunk", "second = x.float().chunk", "rotate: every point by its angle"),
     "rounded": ("rope.py", "return torch.cat(", "return 1.00000001 * torch.cat(", "rotate: every point by its angle"),
     "detached": ("attention.py", "k.mT)  # [B H T S]", "k.mT).detach()", "attend: gradients"),
     "shape": ("rope.py", "second * cos + first * sin), dim=-1)", "second * cos + first * sin), dim=-2)",
@@ -140,7 +141,7 @@ def test_plain_wrong_answers_lose_at_the_intended_test(runner, tmp_path, name):
     result = named(graded(runner, tmp_path, files, public_only=True).results, loses)
     assert not result.passed
     expected = {
-        "float32": "keep the type of the inputs", "detached": "no gradient reaches", "shape": "got shape",
+        "float32": "as close as float32 comes", "detached": "no gradient reaches", "shape": "got shape",
         "none": "returned NoneType, expected a tensor", "zeros": "got 0, expected", "rounded": "as close as float32",
         "off by one": "out[0, 0, 0]: got",
     }  # fmt: skip
@@ -169,7 +170,7 @@ def test_no_tolerance_forgives_more_than_a_hundredth_of_what_is_expected():
             with np.errstate(all="ignore"):
                 for name, array in expected_of(A03.exercise(test.exercise), case, TWIST_OF["both"]).items():
                     if test.settings.get("scale") != 3e6:  # there the softmax is a choice, its gradients are none
-                        assert ATOL < 0.01 * np.abs(array).mean(), (test.name, name)
+                        assert 0.01 * np.abs(array).mean() > ATOL, (test.name, name)
 
 
 def test_missing_files_broken_files_and_links_cost_only_what_hangs_on_them(runner, tmp_path):
@@ -199,16 +200,13 @@ def test_the_first_difference_is_told_in_numbers():
     assert said is not None and "3 are NaN" in said.says
     assert compare({"out": right}, {"out": right}) is None
     missing = compare({}, {"out": right})
-    assert missing is not None and missing.says == "out: nothing came back, expected float64 [2 3]"
+    assert missing is not None and missing.says == "out: nothing came back, expected float64 [2, 3]"
 
 
 def test_the_skeletons_of_one_module_do_not_drag_others_down(runner, tmp_path):
     """Exercises 3.1 and 3.3 unwritten, the layer of 3.4 written: its points are given, on the library's own parts."""
     files = solution(TWIST_OF["both"]) | {"rope.py": skeleton(TWIST_OF["both"])["rope.py"]}
-    source = module_source("nn.attention")
-    start = source.index("    match = per_group(")
-    end = source.index("\n\n\ndef per_group")
-    files[file_name("nn.attention")] = source[:start] + "    raise NotImplementedError" + source[end:]
+    files[file_name("nn.attention")] = cut(module_source("nn.attention"), {"eager_attend": "Exercise 3.3"})
     whole = graded(runner, tmp_path, files)
     assert {each.test.exercise for each in whole.results if not each.passed} == {"3.1", "3.3"}
     assert twists.as_dict(whole.twist) == {"cap": 2.3, "slope": 0.25}
