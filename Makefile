@@ -3,7 +3,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 PIP = .venv/bin/python -m pip --disable-pip-version-check
 
-.PHONY: help setup quickstart test proof cases mutants witnesses lint data bench wheel clean
+.PHONY: help setup quickstart test proof cases mutants witnesses lint data bench book notebooks wheel clean
 
 help:
 	@echo "make quickstart   the whole road on the shipped village, into runs/quickstart (about three minutes)"
@@ -15,6 +15,8 @@ help:
 	@echo "make lint         ruff and mypy"
 	@echo "make data         write the shipped data again, from the village's facts"
 	@echo "make bench        every benchmark against the peers, about 40 minutes; QUICK=1 for a short look"
+	@echo "make book         build the book's site from chapters/ into build/book, readable without a network"
+	@echo "make notebooks    write the chapters as .ipynb into build/notebooks"
 	@echo "make wheel        build dist/*.whl"
 	@echo "make clean        remove .venv and what tools left behind (runs/ stays)"
 
@@ -65,7 +67,18 @@ witnesses: setup .venv/old-trl/installed
 bench: .venv/bench/installed .venv/bench-ppo/installed
 	.venv/bench/bin/python -m benchmarks $(if $(QUICK),--quick)
 
-.venv/bench/installed .venv/bench-ppo/installed: .venv/%/installed: pyproject.toml
+# A warning is an error. The cells of an unchanged chapter are not run again while the library is the same.
+book: .venv/book/installed
+	PATH="$(CURDIR)/.venv/book/bin:$$PATH" HYPOTHESIS_STORAGE_DIRECTORY=build/hypothesis \
+	    .venv/book/bin/jupyter-book build chapters --path-output build -W --keep-going
+	rm -rf build/book
+	mv build/_build/html build/book
+	@echo "Open build/book/index.html"
+
+notebooks: .venv/book/installed
+	.venv/book/bin/python chapters/extensions/notebooks.py build/notebooks
+
+.venv/book/installed .venv/bench/installed .venv/bench-ppo/installed: .venv/%/installed: pyproject.toml
 	$(PYTHON) -m venv .venv/$*
 	.venv/$*/bin/python -m pip --disable-pip-version-check install -q "$(TORCH)"
 	.venv/$*/bin/python -m pip --disable-pip-version-check install -q -e ".[$*]"

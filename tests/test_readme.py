@@ -2,7 +2,6 @@
 
 import ast
 import re
-import shlex
 import tomllib
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -14,6 +13,18 @@ from minirlhf import cli
 from minirlhf.data.shapes import recognise
 from minirlhf.evaluation.glossary import GLOSSARY
 from minirlhf.rollout.scoring import checked_scores, load_reward_function
+from tests.documents import (
+    blocks,
+    commands,
+    commands_understood,
+    known_flags,
+    links,
+    make_targets,
+    minirlhf_commands,
+    named_flags,
+    prose,
+    spans,
+)
 
 ROOT = Path(__file__).parent.parent
 READMES = ("README.md", "README.zh-CN.md")
@@ -24,37 +35,6 @@ SUFFIXES = (".py", ".md", ".svg", ".txt", ".json", ".jsonl", ".html")
 
 def text_of(readme: str) -> str:
     return (ROOT / readme).read_text(encoding="utf-8")
-
-
-def blocks(readme: str, language: str) -> list[str]:
-    """The fenced blocks of a language, without their fences."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", text_of(readme), re.MULTILINE | re.DOTALL)
-
-
-def prose(readme: str) -> str:
-    """Everything outside fenced blocks."""
-    return re.sub(r"^```.*?^```$", "", text_of(readme), flags=re.MULTILINE | re.DOTALL)
-
-
-def spans(text: str) -> list[str]:
-    """What stands between backticks."""
-    return re.findall(r"`([^`\n]+)`", text)
-
-
-def links(readme: str) -> list[str]:
-    return re.findall(r"\]\(([^)\s]+)\)", text_of(readme))
-
-
-def commands(readme: str) -> list[list[str]]:
-    """The words of every command line: those of the shell blocks, then those named in the prose."""
-    lines = [line for block in blocks(readme, "bash") for line in block.replace("\\\n", " ").splitlines()]
-    starts = ("minirlhf ", "make ", "source ")
-    lines += [span for span in spans(prose(readme)) if span.startswith(starts) and "COMMAND" not in span]
-    return [words for line in lines if (words := shlex.split(line, comments=True))]
-
-
-def minirlhf_commands(readme: str) -> list[list[str]]:
-    return [words[1:] for words in commands(readme) if Path(words[0]).name == "minirlhf"]
 
 
 def tables(readme: str) -> list[list[list[str]]]:
@@ -73,25 +53,18 @@ def tables(readme: str) -> list[list[list[str]]]:
 
 @pytest.mark.parametrize("readme", READMES)
 def test_every_command_line_parses(readme, monkeypatch):
-    understood = []
-    monkeypatch.setattr(cli, "run_settings", lambda function, settings, name, words: understood.append(name) or 0)
-    for words in minirlhf_commands(readme):
-        try:
-            assert cli.main(words) == 0, words
-        except SystemExit:
-            pytest.fail(f"minirlhf does not understand: {shlex.join(words)}")
+    understood = commands_understood(text_of(readme), monkeypatch)
     assert {*understood, "tokenizer"} == set(cli.COMMANDS), "a command is missing from the README"
-    assert len(understood) == len(minirlhf_commands(readme))
+    assert len(understood) == len(minirlhf_commands(text_of(readme)))
 
 
 @pytest.mark.parametrize("readme", READMES)
 def test_other_command_lines_name_what_exists(readme):
-    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    for words in commands(readme):
+    for words in commands(text_of(readme)):
         tool = Path(words[0]).name
         if tool == "make":
-            assert words[1:] and set(words[1:]) <= set(targets), words
+            assert words[1:] and set(words[1:]) <= set(make_targets(ROOT)), words
         elif tool == "pip":
             extras = re.findall(r"\[(.*)\]", words[-1])
             assert {name for group in extras for name in group.split(",")} <= set(project["optional-dependencies"])
@@ -105,8 +78,8 @@ def test_other_command_lines_name_what_exists(readme):
 
 @pytest.mark.parametrize("readme", READMES)
 def test_every_path_is_there(readme):
-    named = [word for words in commands(readme) for word in words if not word.startswith(".venv/")]
-    named += [span for span in spans(prose(readme)) if " " not in span]
+    named = [word for words in commands(text_of(readme)) for word in words if not word.startswith(".venv/")]
+    named += [span for span in spans(prose(text_of(readme))) if " " not in span]
     found = []
     for path in named:
         looks_like_one = "/" in path or (path.endswith(SUFFIXES) and path not in SUFFIXES)
@@ -115,33 +88,26 @@ def test_every_path_is_there(readme):
             found.append(path)
             assert (ROOT / path).exists() or (ROOT / "minirlhf" / path).exists(), path
     assert found
-    for target in links(readme):
+    for target in links(text_of(readme)):
         assert (ROOT / target).is_file(), target
 
 
 @pytest.mark.parametrize("readme", READMES)
 def test_every_metric_is_in_the_glossary(readme):
-    named = [span for span in spans(prose(readme)) if re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)+", span)]
+    named = [span for span in spans(prose(text_of(readme))) if re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)+", span)]
     assert len(named) >= 5
     assert set(named) <= set(GLOSSARY), set(named) - set(GLOSSARY)
 
 
 @pytest.mark.parametrize("readme", READMES)
 def test_every_flag_in_the_prose_is_a_flag(readme, capsys):
-    helps = ""
-    for name in cli.COMMANDS:
-        with pytest.raises(SystemExit):
-            cli.main([name, "--help"])
-        helps += capsys.readouterr().out
-    known = set(re.findall(r"--[a-z][a-z-]+", helps))
-    known |= set(re.findall(r"--gradcheck-[a-z]+", (ROOT / "minirlhf/testing/plugin.py").read_text(encoding="utf-8")))
-    named = {flag for span in spans(prose(readme)) for flag in re.findall(r"--[a-z][a-z-]+", span)}
+    known, named = known_flags(ROOT, capsys), named_flags(text_of(readme))
     assert {"--resume", "--data", "--field"} <= named <= known, named - known
 
 
 @pytest.mark.parametrize("readme", READMES)
 def test_every_record_is_recognised(readme):
-    records = [span for span in spans(prose(readme)) if span.startswith("{")]
+    records = [span for span in spans(prose(text_of(readme))) if span.startswith("{")]
     assert len(records) >= 10
     for record in records:
         fields = re.findall(r'"([a-z_0-9]+)"', record)
@@ -150,7 +116,7 @@ def test_every_record_is_recognised(readme):
 
 @pytest.mark.parametrize("readme", READMES)
 def test_python_blocks_are_python_and_the_reward_function_runs(readme, tmp_path, monkeypatch):
-    sources = blocks(readme, "python")
+    sources = blocks(text_of(readme), "python")
     for source in sources:
         ast.parse(source, readme)
     module = f"my_reward_{READMES.index(readme)}"  # a name of its own: modules stay imported
@@ -162,13 +128,13 @@ def test_python_blocks_are_python_and_the_reward_function_runs(readme, tmp_path,
     scores = checked_scores(score(["?"] * 3, responses), responses, "score")
     assert scores[0] == 1.0
     assert scores[0] > scores[1] > scores[2]
-    assert any("my_reward:score" in words for words in minirlhf_commands(readme))
+    assert any("my_reward:score" in words for words in minirlhf_commands(text_of(readme)))
 
 
 @pytest.mark.parametrize("readme", READMES)
 def test_the_bars_are_those_the_benchmark_holds(readme):
     bars = {name: target for name, _, _, target in BARS}
-    text = prose(readme)
+    text = prose(text_of(readme))
     for name, form in (
         ("total seconds", "{:g} s"),
         ("peak memory, MiB", "{:g} MiB"),
@@ -189,11 +155,11 @@ def test_short_enough_to_be_read(readme):
 
 @pytest.mark.parametrize("readme", READMES)
 def test_the_wrong_loss_is_told_where_in_the_words_that_are_printed(readme, pytester):
-    _, example, wrong_loss = blocks(readme, "python")
+    _, example, wrong_loss = blocks(text_of(readme), "python")
     pytester.makepyfile(wrong_loss + "\n\n" + example)
     outcome = pytester.runpytest_inprocess("-p", "no:cacheprovider")
     outcome.assert_outcomes(failed=1)
-    (said,) = (block for block in blocks(readme, "text") if block.startswith("AssertionError"))
+    (said,) = (block for block in blocks(text_of(readme), "text") if block.startswith("AssertionError"))
     printed = [line.removeprefix("E ").strip() for line in outcome.outlines]
     start = printed.index(said.splitlines()[0])
     assert printed[start : start + len(said.splitlines())] == [line.strip() for line in said.splitlines()]
@@ -203,12 +169,12 @@ def test_the_wrong_loss_is_told_where_in_the_words_that_are_printed(readme, pyte
 
 
 def test_the_same_commands_in_the_same_order():
-    assert commands(READMES[0]) == commands(READMES[1])
+    assert commands(text_of(READMES[0])) == commands(text_of(READMES[1]))
 
 
 @pytest.mark.parametrize("language", ["text", "python"])
 def test_the_same_code_and_the_same_output(language):
-    assert blocks(READMES[0], language) == blocks(READMES[1], language) != []
+    assert blocks(text_of(READMES[0]), language) == blocks(text_of(READMES[1]), language) != []
 
 
 def test_the_same_rows_in_every_table():
@@ -247,7 +213,7 @@ def test_the_same_sections_and_links():
 
     assert headings(READMES[0]) == headings(READMES[1])
     own = [
-        [link for link in links(readme) if not link.startswith("README") and not link.endswith(".svg")]
+        [link for link in links(text_of(readme)) if not link.startswith("README") and not link.endswith(".svg")]
         for readme in READMES
     ]
     assert own[0] == own[1]
@@ -265,5 +231,5 @@ def test_the_same_picture_in_two_languages():
             )
             assert wide <= 290, node.text
     assert pictures[0] == pictures[1]
-    assert "chapters/pictures/road.svg" in links(READMES[0])
-    assert "chapters/pictures/road.zh-CN.svg" in links(READMES[1])
+    assert "chapters/pictures/road.svg" in links(text_of(READMES[0]))
+    assert "chapters/pictures/road.zh-CN.svg" in links(text_of(READMES[1]))
