@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from chapters.extensions.notebooks import on_its_own
 from minirlhf.evaluation.glossary import GLOSSARY
 from tests.documents import (
     commands,
@@ -154,6 +155,19 @@ def test_listings_are_included_from_the_source_and_linked(chapter):
         for name in re.findall(r"^:pyobject: (\S+)$", options, re.MULTILINE):
             assert name in defined(path), f"{chapter}: {target} has no {name}"
         assert f"]({target})" in following, f"{chapter}: a link to {target} must follow its listing, for forge readers"
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_notebook_shows_its_listings_and_its_links_lead_back(chapter, tmp_path):
+    text = on_its_own(text_of(chapter), tmp_path)
+    assert "{literalinclude}" not in text
+    for target, options, _ in DIRECTIVE.findall(text_of(chapter)):
+        for name in re.findall(r"^:pyobject: (\S+)$", options, re.MULTILINE):
+            assert re.search(rf"^ *(?:def|class) {name.rpartition('.')[2]}\b", text, re.MULTILINE), (target, name)
+    for target in links(re.sub(r"`[^`\n]*`", "", prose(text))):
+        path = target.partition("#")[0]
+        if path and not target.startswith("https:") and not path.endswith(".ipynb"):
+            assert (tmp_path / path).is_file(), target
 
 
 def significant(source: str) -> list[str]:
