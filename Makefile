@@ -14,7 +14,7 @@ help:
 	@echo "make witnesses    install other people's libraries and hold our mathematics against theirs"
 	@echo "make lint         ruff and mypy"
 	@echo "make data         write the shipped data again, from the village's facts"
-	@echo "make bench        every benchmark against the peers, about 40 minutes; QUICK=1 for a short look"
+	@echo "make bench        every benchmark against the peers, about an hour; QUICK=1 for a short look"
 	@echo "make book         build the book's site from chapters/ into build/book, readable without a network"
 	@echo "make notebooks    write the chapters as .ipynb into build/notebooks"
 	@echo "make wheel        build dist/*.whl"
