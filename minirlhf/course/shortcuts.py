@@ -14,7 +14,7 @@ LARGEST = 256 * 1024
 """Bytes of a file. The longest module of the library has a tenth of it."""
 
 REACHES_OUT = frozenset(
-    ("__import__", "open", "exec", "eval", "compile", "globals", "vars", "breakpoint", "input", "builtins", "importlib",
+    ("__import__", "open", "exec", "eval", "compile", "globals", "builtins", "importlib",
      "__builtins__", "__subclasses__", "__globals__", "__code__", "__loader__", "__spec__", "__bases__", "__mro__",
      "subprocess", "os", "sys", "ctypes", "gc", "inspect", "from_file", "load", "save", "load_library", "f_back",
      "cpp_extension", "settrace", "setprofile", "tb_frame")

@@ -100,11 +100,13 @@ def server():
 @pytest.mark.parametrize("name", ATTACKS)
 def test_an_attack_gets_nothing_and_the_result_is_written(name, read_first, tmp_path, monkeypatch, server):
     secret, target = tmp_path / "secret.txt", tmp_path / "out/mallory/results.json"
+    target.parent.mkdir(parents=True)  # so that only the sandbox stands between an attack and a file of its own there
     secret.write_bytes(SECRET)
     monkeypatch.setenv("MINIRLHF_SECRET", "the secret")
     monkeypatch.setattr(batch, "Runner", lambda: Kept(server))
     monkeypatch.setattr(grading, "shortcuts", grading.shortcuts if read_first else lambda *_: [])
-    places = {"TARGET": target, "SECRET": secret, "LIBRARY": runner.Path(runner.__file__).parents[1],
+    places = {"TARGET": target.with_name("planted"), "SECRET": secret,
+              "LIBRARY": runner.Path(runner.__file__).parents[1],
               "ASSIGNMENTS": grading.Path(runner.__file__).parents[2] / "chapters/assignments"}  # fmt: skip
     source = ATTACKS[name]
     for word, place in places.items():
@@ -159,7 +161,8 @@ def test_reading_a_file_finds_the_banned_and_the_far_reaching():
 def test_reading_a_file_lets_honest_work_be():
     for module, source in {
         "nn.rope": grading.module_source("nn.rope"),
-        "nn.attention": grading.module_source("nn.attention") + "\nimport math, functools\nimport numpy as np\n",
+        "nn.attention": grading.module_source("nn.attention")
+        + "\nimport math, functools\nimport numpy as np\ninput = vars = 'plain words are no reach'\n",
     }.items():
         assert grading.shortcuts(A03, module, source.encode(), grading.skeleton_of(A03, module, grading.Twist())) == []
 
