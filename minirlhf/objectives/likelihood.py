@@ -159,7 +159,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             log_probs = log_probs_of(part @ matrix.T, temperature)  # [n V]
             total -= _of_targets(log_probs, ids).sum()
             dlogits = log_probs.exp_()
-            dlogits.scatter_add_(1, ids[:, None], -torch.ones_like(dlogits[:, :1])).div_(temperature)
+            dlogits.scatter_add_(1, ids[:, None], -torch.ones_like(dlogits[:, :1]))
             dlogits = dlogits.to(x.dtype)
             torch.mm(dlogits, matrix, out=dpart)
             if x.dtype == weight.dtype:
@@ -167,13 +167,15 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             else:
                 dweight += dlogits.T @ part
         ctx.save_for_backward(dx, dweight)
+        ctx.temperature = temperature
         return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dtotal: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         dx, dweight = ctx.saved_tensors
-        return dx * dtotal, dweight * dtotal, None, None, None
+        scale = dtotal / ctx.temperature  # here, and not on the way: these are smaller than the logits
+        return dx * scale, dweight * scale, None, None, None
 
 
 def sequence_cross_entropy(model: LanguageModel, ids: Tensor, loss_mask: Tensor) -> Tensor:
