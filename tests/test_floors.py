@@ -179,7 +179,8 @@ def reads_or_writes_text(call, called):
 
 @pytest.mark.parametrize("path", WHOLE_TREE, ids=lambda path: str(path.relative_to(ROOT)))
 def test_encodings_are_named_and_nothing_is_unpickled_or_executed(path):
-    assert not list(forbidden_calls(parse(path)))
+    allowed = {"exec()"} if path == ROOT / "tests" / "run_chapter.py" else set()  # running cells is what it is for
+    assert not [found for found in forbidden_calls(parse(path)) if found[1] not in allowed]
 
 
 @pytest.mark.parametrize(
