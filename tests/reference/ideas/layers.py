@@ -8,7 +8,7 @@ from minirlhf.nn.mlp import GeluMLP, SquaredReluMLP, SwiGLU, gelu, relu2
 from minirlhf.nn.norm import LayerNorm, Rescale, RMSNorm, Standardise
 from minirlhf.nn.rope import rotate, rotation_table
 from minirlhf.objectives.likelihood import log_probs_of
-from minirlhf.reference import attention, dropout, embedding, linear, mlp, norm, penalties, rope, softmax
+from minirlhf.reference import attention, dropout, embedding, linear, mlp, network, norm, penalties, rope, softmax
 from tests.reference.ideas.idea import Case, Idea, drawn, weighed
 
 F = torch.nn.functional
@@ -55,6 +55,12 @@ def two_layer_case(size, rng) -> Case:
     tokens, width, hidden = size(1, 3), size(1, 4), size(1, 5)
     weights = [rng.normal(size=shape) for shape in ((hidden, width), (hidden,), (width, hidden), (width,))]
     return rng.normal(size=(tokens, width)), *weights, rng.normal(size=(tokens, width))
+
+
+def network_case(size, rng) -> Case:
+    rows, inner, hidden, classes = size(1, 4), size(1, 3), size(1, 4), size(1, 4)
+    weights = [rng.normal(size=shape) for shape in ((hidden, inner), (hidden,), (classes, hidden), (classes,))]
+    return rng.normal(size=(rows, inner)), *weights, rng.integers(0, classes, rows)
 
 
 def swiglu_case(size, rng) -> Case:
@@ -198,6 +204,26 @@ LAYERS: tuple[Idea, ...] = (
             (x,),
         ),
         (0, 1, 2, 3, 4),
+    ),
+    weighed(
+        "relu",
+        drawn(elementwise),
+        network.relu,
+        lambda z, dout: (network.relu_grad(z, dout),),
+        F.relu,
+        (0,),
+        kinks=lambda z: [z],
+    ),
+    Idea(
+        "network_loss",
+        drawn(network_case),
+        network.network_loss,
+        network.network_loss_grad,
+        lambda x, w, b, w_out, b_out, targets: F.cross_entropy(
+            F.linear(F.relu(F.linear(x, w, b)), w_out, b_out), targets
+        ),
+        (0, 1, 2, 3, 4),
+        kinks=lambda x, w, b, w_out, b_out, targets: [x @ w.T + b],
     ),
     weighed(
         "relu2",
