@@ -1,6 +1,6 @@
 """Applying byte pair merges to the ids of one pre-token."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import pairwise, repeat
 
@@ -61,8 +61,8 @@ def merge_by_heap(ids: Sequence[int], merged_ids: Mapping[Pair, int]) -> list[in
     return [symbol for symbol in symbols if symbol >= 0]
 
 
-class PieceCache(dict[str, tuple[int, ...]]):
-    """The ids of pieces of text, if already met: `cache[piece]` looks up or calls encode.
+class PieceCache(dict[str, bytes]):
+    """The packed ids of pieces of text, if already met: `cache[piece]` looks up or calls encode.
 
     Bounded: only pieces of up to LONGEST characters are kept, and when MOST of them are kept all are forgotten,
     so that the common ones come back at once and the rare ones do not pile up.
@@ -71,12 +71,12 @@ class PieceCache(dict[str, tuple[int, ...]]):
     MOST = 1 << 18
     LONGEST = 64
 
-    def __init__(self, encode: Callable[[str], Iterable[int]]):
+    def __init__(self, encode: Callable[[str], bytes]):
         super().__init__()
         self.encode = encode
 
-    def __missing__(self, piece: str) -> tuple[int, ...]:
-        ids = tuple(self.encode(piece))
+    def __missing__(self, piece: str) -> bytes:
+        ids = self.encode(piece)
         if len(piece) <= self.LONGEST:
             if len(self) >= self.MOST:
                 self.clear()

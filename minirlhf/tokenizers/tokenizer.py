@@ -86,16 +86,25 @@ class Tokenizer:
         id_of = {token: token_id for token_id, token in enumerate(self.tokens[:256])}
         return bytes(id_of[bytes([byte])] for byte in range(256))
 
+    @property
+    def _code(self) -> str:
+        """In how many bytes an id is packed, as array's type code: 1, 2 or 4."""
+        return "B" if not self.merges else "H" if self.vocab_size <= 1 << 16 else "I"
+
     @cached_property
     def _ids_of_pre_token(self) -> PieceCache:
         merged_ids = {pair: new_id for new_id, pair in enumerate(self.merges, start=256)}
         byte_ids = self._byte_ids
-        return PieceCache(lambda pre_token: apply_merges(pre_token.encode("utf-8").translate(byte_ids), merged_ids))
+
+        def ids_of(pre_token: str) -> bytes:
+            return array(self._code, apply_merges(pre_token.encode("utf-8").translate(byte_ids), merged_ids)).tobytes()
+
+        return PieceCache(ids_of)
 
     @cached_property
     def _ids_of_stretch(self) -> PieceCache:
         split, ids_of = splitter(self.pattern), self._ids_of_pre_token
-        return PieceCache(lambda stretch: chain.from_iterable(map(ids_of.__getitem__, split(stretch))))
+        return PieceCache(lambda stretch: b"".join(map(ids_of.__getitem__, split(stretch))))
 
     @cached_property
     def _bytes_of(self) -> dict[int, bytes]:
@@ -108,16 +117,13 @@ class Tokenizer:
         Raises UserError for an unpaired surrogate, ValueError for an allowed name that is no control token.
         """
         if not allow_control:
-            ids: list[int] = []
-            for encoded in self._encode_portions(blocks(text), BLOCK_CHARACTERS):
-                ids.extend(encoded)
-            return ids
+            return self._encode_packed(text).tolist()
         unknown = [name for name in allow_control if name not in self.control]
         if unknown:
             raise ValueError(f"not control tokens of this tokenizer: {unknown}; it has {list(self.control)}")
         names = sorted(allow_control, key=len, reverse=True)  # so that a name wins over its own beginning
         parts = regex.split(f"({'|'.join(map(regex.escape, names))})", text)  # text, name, text, name, … text
-        ids = []
+        ids: list[int] = []
         for position, part in enumerate(parts):
             ids.extend([self.control[part]] if position % 2 else self.encode(part))
         return ids
@@ -126,12 +132,17 @@ class Tokenizer:
         """The ids of each text; over several processes if asked, and if there is more text than BATCH_CHARACTERS."""
         if processes == 1:
             return [self.encode(text) for text in texts]
-        done = map_in_processes(self._encode_packed, in_batches(texts, BATCH_CHARACTERS), processes)
+        done = map_in_processes(self._encode_all_packed, in_batches(texts, BATCH_CHARACTERS), processes)
         return [ids.tolist() for batch in done for ids in batch]
 
-    def _encode_packed(self, texts: Iterable[str]) -> list["array[int]"]:
-        code = "H" if self.vocab_size <= 1 << 16 else "i"  # 2 or 4 bytes an id on their way between processes
-        return [array(code, self.encode(text)) for text in texts]
+    def _encode_all_packed(self, texts: Iterable[str]) -> list["array[int]"]:
+        return list(map(self._encode_packed, texts))
+
+    def _encode_packed(self, text: str) -> "array[int]":
+        ids = array(self._code)
+        for portion in self._encode_portions(blocks(text), BLOCK_CHARACTERS):
+            ids.extend(portion)
+        return ids
 
     def __getstate__(self) -> dict[str, object]:
         """The tokenizer without its caches, for another process."""
@@ -145,18 +156,18 @@ class Tokenizer:
         """
         return chain.from_iterable(self._encode_portions(pieces, block_characters))
 
-    def _encode_portions(self, pieces: Iterable[str], block_characters: int) -> Iterator[Iterable[int]]:
+    def _encode_portions(self, pieces: Iterable[str], block_characters: int) -> Iterator["array[int]"]:
         if not self.merges:
-            return (to_utf8(piece).translate(self._byte_ids) for piece in pieces)
+            return (array(self._code, to_utf8(piece).translate(self._byte_ids)) for piece in pieces)
         return map(self._encode_portion, portions(pieces, block_characters))
 
-    def _encode_portion(self, text: str) -> list[int]:
+    def _encode_portion(self, text: str) -> "array[int]":
         try:
             if text.isascii():
                 ids = map(self._ids_of_pre_token.__getitem__, splitter(self.pattern)(text))
             else:  # takes much longer to split, so only the stretches that are new are split
                 ids = map(self._ids_of_stretch.__getitem__, stretches(text))
-            return list(chain.from_iterable(ids))
+            return array(self._code, b"".join(ids))  # packed ids join faster than lists of them
         except UnicodeEncodeError:
             to_utf8(text)
             raise

@@ -14,6 +14,7 @@ from minirlhf.tokenizers.bpe import SMALLEST_VOCABULARY, count_pre_tokens, train
 from minirlhf.tokenizers.learn import learn_merges
 from minirlhf.tokenizers.merges import SHORT, PieceCache, apply_merges, merge_by_heap, merge_by_scanning
 from minirlhf.tokenizers.pattern import compile_pattern
+from minirlhf.tokenizers.tokenizer import build_tokenizer
 
 few_letters = st.text("ab", max_size=14).map(str.encode) | st.text("abcd", max_size=9).map(str.encode)
 counted_words = st.dictionaries(few_letters, st.integers(1, 4), max_size=12)
@@ -119,14 +120,22 @@ def test_a_very_long_word_is_encoded_in_reasonable_time():
 def test_the_cache_of_pieces_is_bounded(monkeypatch):
     monkeypatch.setattr(PieceCache, "MOST", 10)
     encoded = []
-    cache = PieceCache(lambda piece: encoded.append(piece) or map(ord, piece))
+    cache = PieceCache(lambda piece: encoded.append(piece) or piece.encode())
     for number in range(100):
-        assert cache[f"{number}ab"] == (*map(ord, str(number)), 97, 98) == cache[f"{number}ab"]
+        assert cache[f"{number}ab"] == f"{number}ab".encode() == cache[f"{number}ab"]
         assert len(cache) <= 10
     assert encoded == [f"{number}ab" for number in range(100)] and "99ab" in cache
     long_piece = "a" * (PieceCache.LONGEST + 1)
-    assert cache[long_piece] == (97,) * len(long_piece)
+    assert cache[long_piece] == long_piece.encode()
     assert long_piece not in cache
+
+
+def test_ids_that_two_bytes_cannot_hold_are_kept_whole():
+    pairs = [(left, right) for left in range(256) for right in range(256)]
+    tokenizer = build_tokenizer(pairs, "gpt4", byte_order=reversed(range(256)))  # the last ids for the lowest bytes
+    last = 256 + 255 * 256 + 255
+    assert tokenizer.encode("\0\0") == list(tokenizer.encode_iterable(["\0", "\0"])) == [last] and last > 0xFFFF
+    assert tokenizer.encode_batch(["\0\0"] * 2) == [[last]] * 2
 
 
 @pytest.mark.parametrize(
