@@ -76,6 +76,8 @@ class Assignment:
     banned   full names of functions and classes that would do the work; a submission that names or calls one gets 0
     hidden   files below minirlhf that hold an answer beside the blanked ones
     imports  modules a submission may import beside the usual ones
+    cases    the module of minirlhf/course that draws the inputs
+    twist    the module of minirlhf/course with the part that is drawn for each student; "" if there is none
     """
 
     name: str
@@ -84,6 +86,8 @@ class Assignment:
     minutes: str
     text: str
     total: float
+    cases: str
+    twist: str
     banned: tuple[str, ...]
     hidden: tuple[str, ...]
     imports: tuple[str, ...]
@@ -153,6 +157,7 @@ def read_assignment(path: Path) -> Assignment:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
         content |= {name: tuple(content.get(name, ())) for name in ("banned", "hidden", "imports")}
+        content.setdefault("twist", "")
         content["limits"] = Limits(**content.get("limits", {}))
         content["exercises"] = tuple(Exercise(**each) for each in content["exercises"])
         content["tests"] = tuple(CourseTest(**each) for each in content["tests"])
@@ -182,6 +187,11 @@ def problems_of(assignment: Assignment) -> list[str]:
               if each.test not in names]  # fmt: skip
     files = [file_name(module) for module in assignment.modules]
     found += [f"two modules would both be handed in as {name}" for name in sorted(set(files)) if files.count(name) > 1]
+    folder = Path(__file__).parent
+    found += [f"there is no minirlhf/course/{name}.py" for name in (assignment.cases, assignment.twist)
+              if name and not (folder / f"{name}.py").is_file()]  # fmt: skip
+    if (TWIST in assignment.modules) != bool(assignment.twist):
+        found.append("a twist needs both an exercise with a blank `twist:…` and a module named by `twist`")
     for exercise in assignment.exercises:
         if not re.fullmatch(r"[a-z0-9_.]+:\w+(\.\w+)?", exercise.blank):
             found.append(f"the blank {exercise.blank} is not module:function or module:Class.method")

@@ -76,9 +76,8 @@ def layer(
     cached: int = 0,
     asked: int | None = None,
     group: int = 2,
-    own_attend: bool = False,
 ) -> Case:
-    """CausalSelfAttention.forward on x [B T D] with drawn weights. Attention is `jobs.probe` unless own_attend."""
+    """CausalSelfAttention.forward on x [B T D] with drawn weights. Attention is `attention_plays.probe`."""
     batch, tokens, kv_heads, half = 2, 3, 2, 2
     heads, head = kv_heads * group, 2 * half
     width, seen = heads * head, tokens + cached
@@ -99,7 +98,7 @@ def layer(
         named["rotation"] = ["cos", "sin"]
     if cached:
         arrays |= {name: rng.normal(size=(batch, kv_heads, cached, head)) for name in ("keys", "values")}
-        named["cache"] = {"cached": ["keys", "values"], "capacity": seen + 1}
+        named["cache"] = {"shown": f"a cache with {cached} tokens"}
     make = {
         "width": width,
         "heads": heads,
@@ -115,9 +114,10 @@ def layer(
             named,
             make,
             {name: name for name in sizes},
-            attend="" if own_attend else "probe",
             gradients=["x"] if differentiated else [],
             cotangents=["dout"] if differentiated else [],
+            play="attention_plays:layer",
+            setting={"capacity": seen + 1} if cached else {},
         ),
         arrays,
     )

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from minirlhf.course.assignment import Assignment
 from minirlhf.course.grading import Graded, Result, grade
+from minirlhf.course.kit import draw_twist
 from minirlhf.course.reports import as_json, junit, markdown, table, write
 from minirlhf.course.runner import Runner
-from minirlhf.course.twists import draw_twist
 from minirlhf.errors import UserError
 
 
@@ -30,7 +30,7 @@ def grade_one(assignment: Assignment, submission: Path, secret: bytes, out: Path
     The twist is drawn from the secret and the student's name; what the submission says about itself is not read.
     """
     student = submission.name
-    twist = draw_twist(secret, student, assignment.name)
+    twist = draw_twist(secret, student, assignment)
     try:
         with Runner() as runner:
             graded = grade(assignment, submission, student, twist, runner, secret)

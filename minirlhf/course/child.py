@@ -28,11 +28,11 @@ import einops
 import torch
 
 from minirlhf.course.jobs import call as call_job
-from minirlhf.course.jobs import pack_results, unpack_cases
+from minirlhf.course.jobs import pack_results, play_of, unpack_cases
 from minirlhf.course.sandbox import ban, forbid, limit
 
 HIDDEN = ("reference", "testing", "course", "shipped_course")
-"""Folders of the package that the code under test cannot read: they hold answers or the grader."""
+"""Folders of the package that the code under test cannot read, but for what its own skeleton imports from there."""
 
 
 class Overlay(importlib.abc.MetaPathFinder):
@@ -75,9 +75,14 @@ def run(folder: Path) -> None:
     outputs, said = (os.open(folder / name, flags, 0o600) for name in ("outputs.safetensors", "report.json"))
     package = Path(__file__).resolve().parent.parent
     module = f"minirlhf.{order['module']}" if order["module"] != "twist" else "twist"
-    hidden = [package / name for name in HIDDEN] + [package / name for name in order["hidden"]]
+    hidden = [package / name for name in HIDDEN]
+    closed, opened = ([package / name for name in order[word]] for word in ("hidden", "opened"))
+    for case in cases:
+        if case.job.play:
+            play_of(case.job)  # read now, because its folder is closed to the student's code
+    assert module not in sys.modules, f"a play must not import {module}"
     limit(order["memory_mib"], order["seconds"], order["output_kib"])
-    forbid(hidden, lambda what: _write(said, json.dumps(report | {"forbidden": what})))
+    forbid(hidden, closed, opened, lambda what: _write(said, json.dumps(report | {"forbidden": what})))
     results = {}
     try:
         ban(order["banned"])

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minirlhf.course.jobs import Argument, Arrays, Case, Job
+from minirlhf.course.results import as_text
 
 RTOL = 1e-9
 """float64 arithmetic in another order differs by some 1e-15 per operation; float32 anywhere differs by 1e-7."""
@@ -28,14 +29,32 @@ def compare(got: Mapping[str, NDArray[Any]], expected: Mapping[str, NDArray[Any]
         if name not in got:
             return Difference(name, f"{name}: nothing came back, expected {kind(right)}")
         mine = got[name]
+        if (text := as_text(name, right)) is not None:
+            if (answered := as_text(name, mine)) != text:
+                return Difference(name, f"{name}: got {shortened(answered)}, expected {shortened(text)}")
+            continue
         if mine.shape != right.shape:
             return Difference(name, f"{name}: got shape {list(mine.shape)}, expected {list(right.shape)}")
-        if mine.dtype != right.dtype:
+        if mine.dtype != right.dtype and not both_plain(mine, right):
             return Difference(name, f"{name}: got {mine.dtype}, expected {right.dtype}; keep the type of the inputs")
-        wrong = ~np.isclose(mine, right, rtol=RTOL, atol=ATOL, equal_nan=True)
+        exact = right.dtype.kind in "biu"
+        wrong = np.array(mine != right if exact else ~np.isclose(mine, right, rtol=RTOL, atol=ATOL, equal_nan=True))
         if wrong.any():
             return Difference(name, first_mismatch(name, mine, right, wrong))
+    for name in got:
+        if name not in expected:
+            return Difference(name, f"{name}: came back, and nothing of the kind was expected")
     return None
+
+
+def both_plain(mine: NDArray[Any], right: NDArray[Any]) -> bool:
+    """Two single numbers as wide as Python's: 0 may stand for 0.0."""
+    return mine.ndim == 0 and all(each.dtype.kind in "if" and each.itemsize == 8 for each in (mine, right))
+
+
+def shortened(text: str | None) -> str:
+    whole = text or "something else"
+    return whole if len(whole) <= 80 else f"{whole[:60]}… ({len(whole)} characters)"
 
 
 def kind(array: NDArray[Any]) -> str:
@@ -47,7 +66,9 @@ def first_mismatch(name: str, mine: NDArray[Any], right: NDArray[Any], wrong: ND
     index = tuple(int(i) for i in np.argwhere(wrong)[0]) if wrong.ndim else ()
     place = f"[{', '.join(map(str, index))}]" if index else ""
     count = f"the first of {wrong.sum()} of {wrong.size} numbers that differ" if wrong.size > 1 else "the only number"
-    text = f"{name}{place}: got {mine[index] + 0.0:.6g}, expected {right[index] + 0.0:.6g} ({count})"
+    text = f"{name}{place}: got {number(mine[index])}, expected {number(right[index])} ({count})"
+    if not np.issubdtype(right.dtype, np.floating):
+        return text
     finite = np.isfinite(mine) & np.isfinite(right)
     scale = max(1.0, float(np.abs(right[finite]).max(initial=0.0)))
     if not np.isfinite(mine[wrong]).all():
@@ -57,12 +78,16 @@ def first_mismatch(name: str, mine: NDArray[Any], right: NDArray[Any], wrong: ND
     return text
 
 
+def number(value: Any) -> str:
+    """Six digits of a fraction, all of an integer."""
+    return f"{value + 0.0:.6g}" if isinstance(value, np.floating) else str(value)
+
+
 def same(got: Arrays, other: Arrays, right: Arrays) -> bool:
     """Does a mistake explain this result? It does if it gives the same, and what it gives is not right."""
-    common = [name for name in right if name in got and name in other]
-    if len(common) < len(right) or any(got[name].shape != other[name].shape for name in common):
+    if got.keys() != other.keys() or any(got[name].shape != other[name].shape for name in got):
         return False
-    close = all(np.allclose(got[name], other[name], rtol=1e-7, atol=1e-9, equal_nan=True) for name in common)
+    close = all(np.allclose(got[name], other[name], rtol=1e-7, atol=1e-9, equal_nan=True) for name in got)
     return close and compare(other, right) is not None
 
 
@@ -82,8 +107,14 @@ def _shown(case: Case) -> Any:
             return f"{argument} {'bool ' if array.dtype == bool else ''}[{' '.join(map(str, array.shape))}]"
         if isinstance(argument, list | tuple):
             return f"({', '.join(map(shown, argument))})"
-        if "value" in argument:
-            return repr(argument["value"])
-        return f"a cache with {case.arrays[argument['cached'][0]].shape[2]} tokens"
+        if "list" in argument:
+            return f"[{', '.join(map(shown, argument['list']))}]"
+        if "items" in argument:
+            return "{" + ", ".join(f"{shown(key)}: {shown(value)}" for key, value in argument["items"]) + "}"
+        if "bytes" in argument:
+            return shortened(repr(argument["bytes"].encode("latin-1")))
+        if "generator" in argument:
+            return f"a generator seeded with {argument['generator']}"
+        return shortened(argument["shown"] if "shown" in argument else repr(argument["value"]))
 
     return shown

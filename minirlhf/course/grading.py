@@ -11,23 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from minirlhf import __version__
-from minirlhf.course import twists
-from minirlhf.course.assignment import (
-    TWIST,
-    Assignment,
-    CourseTest,
-    Exercise,
-    file_name,
-    module_source,
-)
-from minirlhf.course.attention_cases import CASES
+from minirlhf.course.assignment import TWIST, Assignment, CourseTest, Exercise, file_name
 from minirlhf.course.feedback import called, compare, same
 from minirlhf.course.jobs import Arrays, Case, call
+from minirlhf.course.kit import Twist, draw, skeleton_of, twist_of
 from minirlhf.course.mistakes import library, mistaken, planted
 from minirlhf.course.runner import Outcome, Runner
 from minirlhf.course.shortcuts import LARGEST, shortcuts
-from minirlhf.course.skeleton import cut
-from minirlhf.course.twists import Twist
 
 
 @dataclass(frozen=True)
@@ -119,25 +109,10 @@ def read_files(assignment: Assignment, folder: Path) -> tuple[dict[str, bytes], 
     return sources, missing
 
 
-def skeleton_of(assignment: Assignment, module: str, twist: Twist) -> str:
-    """The file a student starts from."""
-    if module != TWIST:
-        return cut(module_source(module), assignment.blanks(module), where=module)
-    exercise = next(each for each in assignment.exercises if each.module == TWIST)
-    return twists.skeleton(twist, exercise.number, exercise.title, exercise.message)
-
-
-def draw(assignment: Assignment, test: CourseTest, secret: bytes) -> list[Case]:
-    """The test's cases: the same for everybody, and for hidden tests known only with the secret."""
-    seed = twists.seed_of(b"" if test.public else secret, "", assignment.name, test.name)
-    rng = np.random.default_rng(seed)
-    return [CASES[test.cases](rng, **test.settings) for _ in range(test.count)]
-
-
-def expected_of(exercise: Exercise, case: Case, twist: Twist) -> Arrays:
+def expected_of(assignment: Assignment, exercise: Exercise, case: Case, twist: Twist) -> Arrays:
     """What is right: the library's own results, or the twist's formula."""
     if exercise.module == TWIST:
-        return twists.attend(twist, case.arrays)
+        return twist_of(assignment).expected(twist, case)
     return call(library(exercise.module), case)
 
 
@@ -160,7 +135,7 @@ def judge(
                 ]
                 says += explain_error(assignment, test, exercise, case, outcome)
                 return _failed(test, says)
-            expected = expected_of(exercise, case, twist)
+            expected = expected_of(assignment, exercise, case, twist)
             difference = compare(outcome.results[i], expected)
             if difference is not None:
                 likely = looks_as_if(assignment, exercise, case, outcome.results[i], expected, twist)
@@ -217,7 +192,8 @@ def looks_as_if(
 ) -> str:
     """The planted mistake that gives exactly this wrong result, in words; "" if none does."""
     if exercise.module == TWIST:
-        return next((says for says, arrays in twists.mistaken(twist, case.arrays) if same(got, arrays, expected)), "")
+        mistakes = twist_of(assignment).mistaken(twist, case)
+        return next((says for says, arrays in mistakes if same(got, arrays, expected)), "")
     for mistake in assignment.mistakes:
         if planted(mistake.name).module == exercise.module:
             try:

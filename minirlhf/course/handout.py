@@ -8,8 +8,7 @@ from pathlib import Path
 
 from minirlhf import __version__
 from minirlhf.course.assignment import TWIST, Assignment, file_name, load_assignment
-from minirlhf.course.grading import skeleton_of
-from minirlhf.course.twists import Twist, as_dict, draw_twist
+from minirlhf.course.kit import Twist, draw_twist, skeleton_of, twist_of
 from minirlhf.errors import UserError
 
 CARD = "assignment.json"
@@ -41,9 +40,9 @@ def read_secret(path: Path | None) -> bytes:
 
 def handout(assignment: Assignment, student: str, secret: bytes) -> dict[str, str]:
     """file name -> text of everything a student gets."""
-    twist = draw_twist(secret, student, assignment.name)
+    twist = draw_twist(secret, student, assignment)
     files = {file_name(module): skeleton_of(assignment, module, twist) for module in assignment.modules}
-    card = {"assignment": assignment.name, "student": student, "twist": as_dict(twist), "minirlhf": __version__}
+    card = {"assignment": assignment.name, "student": student, "twist": twist, "minirlhf": __version__}
     return files | {"README.md": readme(assignment), CARD: json.dumps(card, indent=2, ensure_ascii=False) + "\n"}
 
 
@@ -75,8 +74,11 @@ def read_card(folder: Path) -> Card:
         raise UserError("this folder holds no assignment", where=str(path), fix=fix)
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
-        twist = Twist(**{name: float(value) for name, value in card["twist"].items()})
-        return Card(load_assignment(card["assignment"]), str(card["student"]), twist)
+        assignment = load_assignment(card["assignment"])
+        twist = {str(name): float(value) for name, value in card["twist"].items()}
+        if strange := twist.keys() - set(twist_of(assignment).NAMES if assignment.twist else ()):
+            raise ValueError(f"the twist has no {', '.join(sorted(strange))}")
+        return Card(assignment, str(card["student"]), twist)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError("the assignment's card is damaged", where=str(path), found=str(error), fix=fix) from error
 

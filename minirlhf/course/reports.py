@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from minirlhf.course.grading import Graded, Result
-from minirlhf.course.twists import as_dict
 
 
 def gradescope(graded: Graded) -> dict[str, Any]:
@@ -43,7 +42,7 @@ def gradescope(graded: Graded) -> dict[str, Any]:
             "assignment": graded.assignment.name,
             "minirlhf": graded.version,
             "sha256": dict(graded.sha256),
-            "twist": as_dict(graded.twist),
+            "twist": dict(graded.twist),
         },
     }
 

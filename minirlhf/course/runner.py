@@ -1,5 +1,6 @@
 """Runs cases on a student's file in a child process, and tells what came back. Student code never runs in here."""
 
+import ast
 import contextlib
 import hashlib
 import json
@@ -9,12 +10,16 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 
-from minirlhf.course.assignment import TWIST, Assignment, file_name
+from minirlhf.course.assignment import TWIST, Assignment, file_name, module_source
 from minirlhf.course.jobs import Arrays, Case, pack_cases, unpack_results
+from minirlhf.course.kit import twist_of
+from minirlhf.course.shortcuts import imported
 
+PACKAGE = Path(__file__).resolve().parent.parent
 MOST_OUTPUT = 2000
 """Characters of what the student's code printed that are kept."""
 
@@ -61,7 +66,8 @@ class Runner:
             folder = Path(name)
             jobs, arrays = pack_cases(cases)
             hidden = [*assignment.hidden, *([] if module == TWIST else [f"{module.replace('.', '/')}.py"])]
-            order = {"module": module, "file": file_name(module), "jobs": jobs, "hidden": hidden,
+            opened = needed(module if module != TWIST else "", twist_of(assignment).CODE if module == TWIST else "")
+            order = {"module": module, "file": file_name(module), "jobs": jobs, "hidden": hidden, "opened": opened,
                      "banned": assignment.banned, **vars(assignment.limits)}  # fmt: skip
             (folder / "job.json").write_text(json.dumps(order), encoding="utf-8")
             (folder / "source.py").write_bytes(source)
@@ -94,6 +100,23 @@ class Runner:
                         stream.close()
             self.server.wait()
         self.server = None
+
+
+@cache
+def needed(module: str, source: str = "") -> list[str]:
+    """The files below minirlhf that a module of it imports, and what those import, itself left out."""
+    found: set[str] = set()
+    waiting = [(module, source or module_source(module))]
+    while waiting:
+        name, source = waiting.pop()
+        found |= {f"{'/'.join(name.split('.')[:i])}/__init__.py" for i in range(1, name.count(".") + 1)}
+        for what, part in imported(ast.parse(source)):
+            for full in (what, f"{what}.{part}"):
+                path = full.removeprefix("minirlhf.").replace(".", "/") + ".py"
+                if full.startswith("minirlhf.") and path not in found and (PACKAGE / path).is_file():
+                    found.add(path)
+                    waiting.append((full.removeprefix("minirlhf."), (PACKAGE / path).read_text(encoding="utf-8")))
+    return sorted(found - {f"{module.replace('.', '/')}.py"})
 
 
 def environment() -> dict[str, str]:

@@ -54,8 +54,10 @@ def limit(memory_mib: int, seconds: float, output_kib: int) -> None:
         cap("RLIMIT_AS", pages * resource.getpagesize() + memory_mib * 1024 * 1024)
 
 
-def forbid(hidden: Iterable[Path], say: Callable[[str], None]) -> None:
-    """From now on this process reads Python's own files and the library's, but `hidden` ones, and writes nothing.
+def forbid(hidden: Iterable[Path], closed: Iterable[Path], opened: Iterable[Path], say: Callable[[str], None]) -> None:
+    """From now on this process reads Python's own files and the library's, and writes nothing.
+
+    Not readable are the `closed` files, and those in `hidden` folders unless they are `opened`.
 
     It cannot be undone: Python has no way to take an audit hook off.
     """
@@ -63,7 +65,9 @@ def forbid(hidden: Iterable[Path], say: Callable[[str], None]) -> None:
     places = {sys.prefix, sys.base_prefix, sysconfig.get_path("purelib"), sysconfig.get_path("stdlib"), str(package)}
     places |= {path for path in sys.path if path.endswith(("site-packages", "dist-packages"))}
     readable = (*(os.path.realpath(place) + os.sep for place in places), "/dev/null", "/dev/urandom")
-    closed = tuple(str(path) for each in hidden for path in shadows(each))
+    never, rarely, still = (
+        tuple(str(path) for each in paths for path in shadows(each)) for paths in (closed, hidden, opened)
+    )
     realpath, write_flags = os.path.realpath, os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC
 
     sys.dont_write_bytecode = True
@@ -80,7 +84,9 @@ def forbid(hidden: Iterable[Path], say: Callable[[str], None]) -> None:
             if (isinstance(mode, str) and set(mode) & set("wax+")) or (isinstance(flags, int) and flags & write_flags):
                 end(f"tried to write {os.fspath(path)!r}")
             name = realpath(os.fsdecode(path))
-            if not name.startswith(readable) or name.startswith(closed):
+            if not name.startswith(readable) or name.startswith(never) or (
+                name.startswith(rarely) and not name.startswith(still)
+            ):  # fmt: skip
                 raise PermissionError(f"not yours to read: {os.path.basename(name)}")
         elif event.startswith(FORBIDDEN):
             end(f"tried {event}")

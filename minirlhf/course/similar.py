@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from minirlhf.course.assignment import Assignment, file_name
-from minirlhf.course.grading import read_files, skeleton_of
-from minirlhf.course.twists import Twist
+from minirlhf.course.assignment import TWIST, Assignment, file_name
+from minirlhf.course.grading import read_files
+from minirlhf.course.kit import skeleton_of, twist_of
 
 RUN = 8
 """Tokens in a run: about a line of code."""
@@ -56,7 +56,8 @@ def alike(assignment: Assignment, submissions: Sequence[Path], least: float) -> 
 
 def starter(assignment: Assignment, module: str) -> frozenset[tuple[str, ...]]:
     """The runs of the skeleton; a twist's code is the same for every variant."""
-    return fingerprint(skeleton_of(assignment, module, Twist()))
+    twist = dict.fromkeys(twist_of(assignment).NAMES, 1.0) if module == TWIST else {}
+    return fingerprint(skeleton_of(assignment, module, twist))
 
 
 def fingerprint(source: str) -> frozenset[tuple[str, ...]]:

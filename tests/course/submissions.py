@@ -1,49 +1,44 @@
 """Submissions to grade: the solution, the skeleton, and solutions with something changed."""
 
+import importlib
 from collections.abc import Mapping
 from pathlib import Path
 
 from minirlhf.course.assignment import TWIST, file_name, load_assignment, module_source
-from minirlhf.course.grading import skeleton_of
-from minirlhf.course.twists import Twist
+from minirlhf.course.kit import Twist, skeleton_of
 
 A03 = load_assignment("a03")
 SECRET = b"a secret of more than sixteen bytes"
 
 
-def twisted(twist: Twist) -> str:
-    """A solution of twist.py, written from its text and in torch: shares nothing with the NumPy formula."""
-    lines = ["match = per_group(q * q.shape[-1] ** -0.5, k.mT)"]
-    if twist.cap is not None:
-        lines.append(f"match = {twist.cap!r} * torch.tanh(match / {twist.cap!r})")
-    if twist.slope is not None:
-        lines += [
-            "tokens, seen = match.shape[-2:]",
-            "steps = torch.arange(seen - tokens, seen)[:, None] - torch.arange(seen)",
-            f"price = {twist.slope!r} * 2.0 ** -torch.arange(q.shape[1], dtype=q.dtype)",
-            "match = match - price[:, None, None] * steps.abs()",
-        ]
-    lines.append("match = torch.where(visible, match, -torch.inf)")
-    if twist.sink is None:
-        lines.append("weights = match.softmax(-1)")
-    else:
-        lines += [
-            f"place = torch.full_like(match[..., :1], {twist.sink!r})",
-            "weights = torch.cat((match, place), -1).softmax(-1)[..., :-1]",
-        ]
-    lines.append("return per_group(torch.where(visible, weights, 0.0), v)")
-    head, _, _ = skeleton_of(A03, TWIST, twist).rpartition("    raise")
-    return head + "".join(f"    {line}\n" for line in lines)
+def answers_of(assignment):
+    """What tests/course/answers says of an assignment with a twist: VARIANTS, solve, WRONG."""
+    return importlib.import_module(f"tests.course.answers.{assignment.name.partition('_')[0]}")
 
 
-def solution(twist: Twist) -> dict[str, str]:
+def variants_of(assignment) -> Mapping[str, Twist]:
+    return answers_of(assignment).VARIANTS if assignment.twist else {"": {}}
+
+
+def twisted(assignment, twist: Twist) -> str:
+    """A solution of twist.py: the skeleton with the lines of the answers in it."""
+    text = skeleton_of(assignment, TWIST, twist)
+    for name, lines in answers_of(assignment).solve(twist).items():
+        message = next(each.message for each in assignment.exercises if each.blank == f"{TWIST}:{name}")
+        blank = f'    raise NotImplementedError("{message}")\n'
+        assert text.count(blank) == 1
+        text = text.replace(blank, "".join(f"    {line}\n" for line in lines))
+    return text
+
+
+def solution(twist: Twist, assignment=A03) -> dict[str, str]:
     """file name -> text of what gets every point."""
-    library = {file_name(module): module_source(module) for module in A03.modules if module != TWIST}
-    return library | {"twist.py": twisted(twist)}
+    library = {file_name(module): module_source(module) for module in assignment.modules if module != TWIST}
+    return library | ({"twist.py": twisted(assignment, twist)} if assignment.twist else {})
 
 
-def skeleton(twist: Twist) -> dict[str, str]:
-    return {file_name(module): skeleton_of(A03, module, twist) for module in A03.modules}
+def skeleton(twist: Twist, assignment=A03) -> dict[str, str]:
+    return {file_name(module): skeleton_of(assignment, module, twist) for module in assignment.modules}
 
 
 def write(folder: Path, files: Mapping[str, str]) -> Path:

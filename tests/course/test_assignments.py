@@ -3,16 +3,14 @@
 import dataclasses
 import re
 
-import numpy as np
 import pytest
 
 from minirlhf.course import assignment as module
 from minirlhf.course.assignment import Mistake, assignment_names, load_assignment, problems_of, read_assignment
-from minirlhf.course.grading import draw
 from minirlhf.course.handout import readme
 from minirlhf.course.mistakes import bank, planted
 from minirlhf.errors import UserError
-from tests.course.submissions import A03, SECRET
+from tests.course.submissions import A03
 from tests.mutants.bank import read_bank
 
 
@@ -75,12 +73,3 @@ def test_the_readme_tells_every_rule():
     assert all(name in text for name in A03.banned)
     assert "Every test gives all of its points or none." in text
     assert re.search(r"Public tests: 70 points; with the hidden ones: 100\.", text) or "Public tests: " in text
-
-
-def test_public_cases_are_everybodys_and_hidden_ones_hang_on_the_secret():
-    for test in A03.tests:
-        same, mine, other = (draw(A03, test, secret) for secret in (SECRET, SECRET, b"another secret, as long"))
-        for one, two, three in zip(same, mine, other, strict=True):
-            assert all(np.array_equal(one.arrays[name], two.arrays[name]) for name in one.arrays)
-            equal = [np.array_equal(one.arrays[name], three.arrays[name]) for name in one.arrays if name != "visible"]
-            assert all(equal) if test.public else not any(equal)

@@ -10,7 +10,8 @@ import json
 import pytest
 
 from minirlhf.course import batch, grading, runner
-from minirlhf.course.assignment import Limits
+from minirlhf.course.assignment import Limits, module_source
+from minirlhf.course.kit import draw_twist
 from tests.course.submissions import A03, SECRET, skeleton, write
 
 QUICK = dataclasses.replace(A03, limits=Limits(seconds=1.0, memory_mib=256, output_kib=1024))
@@ -111,7 +112,7 @@ def test_an_attack_gets_nothing_and_the_result_is_written(name, read_first, tmp_
     source = ATTACKS[name]
     for word, place in places.items():
         source = source.replace(word, str(place))
-    submission = write(tmp_path / "in/mallory", skeleton(batch.draw_twist(SECRET, "mallory", A03.name)))
+    submission = write(tmp_path / "in/mallory", skeleton(draw_twist(SECRET, "mallory", A03)))
     (submission / "rope.py").write_text(source, encoding="utf-8")
     quick = dataclasses.replace(QUICK, tests=tuple(each for each in QUICK.tests if each.exercise in ("3.1", "3.2")))
     graded = batch.grade_one(quick, submission, SECRET, tmp_path / "out")
@@ -146,7 +147,7 @@ def test_reading_a_file_finds_the_banned_and_the_far_reaching():
         b"import os\nimport torch.nn.functional as F\nfrom minirlhf.nn.lean_attention import lean_attend\n"
         b"def rotate(x, rotation):\n    open('a')\n    getattr(F, 'multi_head_attention_forward')\n"
         b"    return F.scaled_dot_product_attention(x, x, x)\n",
-        grading.skeleton_of(A03, "nn.rope", grading.Twist()),
+        grading.skeleton_of(A03, "nn.rope", {}),
     )  # fmt: skip
     for said in (
         "rope.py, line 1: the import of os is not allowed",
@@ -160,11 +161,11 @@ def test_reading_a_file_finds_the_banned_and_the_far_reaching():
 
 def test_reading_a_file_lets_honest_work_be():
     for module, source in {
-        "nn.rope": grading.module_source("nn.rope"),
-        "nn.attention": grading.module_source("nn.attention")
+        "nn.rope": module_source("nn.rope"),
+        "nn.attention": module_source("nn.attention")
         + "\nimport math, functools\nimport numpy as np\ninput = vars = 'plain words are no reach'\n",
     }.items():
-        assert grading.shortcuts(A03, module, source.encode(), grading.skeleton_of(A03, module, grading.Twist())) == []
+        assert grading.shortcuts(A03, module, source.encode(), grading.skeleton_of(A03, module, {})) == []
 
 
 def test_banned_calls_are_refused_while_they_run(server):
@@ -182,6 +183,6 @@ def test_without_fork_each_test_has_a_process_of_its_own(monkeypatch, tmp_path):
     monkeypatch.delattr(runner.os, "fork")
     with runner.Runner() as single:
         cases = grading.draw(A03, A03.tests[0], b"")
-        outcome = single.run(A03, "nn.rope", grading.module_source("nn.rope").encode(), cases)
+        outcome = single.run(A03, "nn.rope", module_source("nn.rope").encode(), cases)
         assert outcome.status == "ended" and len(outcome.results) == len(cases)
         assert single.run(A03, "nn.rope", b"raise SystemExit(0)", cases).error == "SystemExit"

@@ -10,7 +10,7 @@ import pytest
 
 from minirlhf import __version__, cli
 from minirlhf.course import batch, doctor, similar
-from minirlhf.course.twists import draw_twist
+from minirlhf.course.kit import draw_twist
 from tests.course.submissions import A03, SECRET, skeleton, solution, write
 
 
@@ -42,7 +42,7 @@ def test_new_then_check_then_solved(tmp_path, capsys, secret):
     assert code == 1
     assert "public: 0 of 64 points" in out
     assert "36 more points are given by hidden tests" in out
-    write(folder, solution(draw_twist(SECRET, "alice", A03.name)))
+    write(folder, solution(draw_twist(SECRET, "alice", A03)))
     code, out, _ = run(capsys, "check", folder)
     assert code == 0
     assert "public: 64 of 64 points" in out and "FAIL" not in out
@@ -75,8 +75,8 @@ def test_wrong_words_are_answered(tmp_path, capsys):
 def test_a_class_is_graded_twice_the_same_and_never_stopped(tmp_path, capsys, secret):
     folder = tmp_path / "in"
     for student in ("=alice", "bob"):
-        write(folder / student, solution(draw_twist(SECRET, student, A03.name)))
-    write(folder / "carol", skeleton(draw_twist(SECRET, "carol", A03.name)))
+        write(folder / student, solution(draw_twist(SECRET, student, A03)))
+    write(folder / "carol", skeleton(draw_twist(SECRET, "carol", A03)))
     write(folder / "dan", {"rope.py": "while", "<b>": "not read"})
     (folder / "empty").mkdir()
     (folder / "fifo").mkdir()
@@ -112,7 +112,7 @@ def test_a_class_is_graded_twice_the_same_and_never_stopped(tmp_path, capsys, se
 
 
 def test_hidden_tests_show_a_name_and_a_hint(tmp_path):
-    write(tmp_path / "in/eve", skeleton(draw_twist(SECRET, "eve", A03.name)))
+    write(tmp_path / "in/eve", skeleton(draw_twist(SECRET, "eve", A03)))
     graded = batch.grade_one(A03, tmp_path / "in/eve", SECRET, tmp_path / "out")
     for each in graded.results:
         if not each.test.public:
@@ -122,7 +122,7 @@ def test_hidden_tests_show_a_name_and_a_hint(tmp_path):
 
 
 def test_a_fault_of_the_grader_is_written_down_too(tmp_path, monkeypatch):
-    write(tmp_path / "in/eve", solution(draw_twist(SECRET, "eve", A03.name)))
+    write(tmp_path / "in/eve", solution(draw_twist(SECRET, "eve", A03)))
     monkeypatch.setattr(batch, "grade", lambda *_: 1 / 0)
     batch.grade_one(A03, tmp_path / "in/eve", SECRET, tmp_path / "out")
     result = json.loads((tmp_path / "out/eve/results.json").read_text(encoding="utf-8"))
@@ -132,10 +132,10 @@ def test_a_fault_of_the_grader_is_written_down_too(tmp_path, monkeypatch):
 def test_copies_are_found_and_the_starter_is_no_copy(tmp_path, capsys):
     folder = tmp_path / "in"
     for student in ("alice", "bob", "carol", "dan"):
-        write(folder / student, skeleton(draw_twist(SECRET, student, A03.name)))
+        write(folder / student, skeleton(draw_twist(SECRET, student, A03)))
     code, out, _ = run(capsys, "similar", folder, "--assignment", "a03")
     assert code == 0 and "no two submissions" in out
-    whole = solution(draw_twist(SECRET, "alice", A03.name))
+    whole = solution(draw_twist(SECRET, "alice", A03))
     write(folder / "alice", whole)
     renamed = whole["attention.py"].replace("match", "scores").replace("# [B H T S]", "# mine").replace("qkv", "p")
     write(folder / "bob", {"attention.py": renamed})

@@ -7,10 +7,9 @@ import tokenize
 import pytest
 
 from minirlhf.course.assignment import TWIST, assignment_names, load_assignment, module_source
-from minirlhf.course.grading import skeleton_of
 from minirlhf.course.handout import handout
+from minirlhf.course.kit import draw_twist, skeleton_of
 from minirlhf.course.skeleton import cut, functions_of, statements
-from minirlhf.course.twists import Twist
 from minirlhf.errors import UserError
 
 SOURCE = '''import torch
@@ -87,10 +86,11 @@ def test_a_body_on_the_line_of_its_def_is_refused():
 def test_the_students_files_hold_no_line_of_the_solution(name):
     """By syntax tree: no statement of a blanked body. By tokens: no line of one, in any file handed out."""
     assignment = load_assignment(name)
+    twist = draw_twist(b"", "somebody", assignment)
     given = "\n".join(text for text in handout(assignment, "somebody", b"").values())
     token_lines = {tuple(line) for line in lines_of_tokens(given)}
     for module in assignment.modules:
-        skeleton = skeleton_of(assignment, module, Twist())
+        skeleton = skeleton_of(assignment, module, twist)
         assert cut(skeleton, assignment.blanks(module)) == skeleton
         left = {ast.dump(node) for node in ast.walk(ast.parse(skeleton)) if isinstance(node, ast.stmt)}
         blanks = {each.name: each for each in assignment.exercises if each.module == module}
@@ -121,8 +121,10 @@ def lines_of_tokens(text):
             yield tokens
 
 
-def test_the_files_around_the_answer_compile_and_name_their_exercise():
-    for module in load_assignment("a03").modules:
-        text = skeleton_of(load_assignment("a03"), module, Twist(cap=2.0, sink=0.5))
+@pytest.mark.parametrize("name", assignment_names())
+def test_the_files_around_the_answer_compile_and_name_their_exercise(name):
+    assignment = load_assignment(name)
+    for module in assignment.modules:
+        text = skeleton_of(assignment, module, draw_twist(b"", "somebody", assignment))
         compile(text, module, "exec")
-        assert "Exercise 3." in text
+        assert all(message in text for message in assignment.blanks(module).values())

@@ -1,79 +1,59 @@
-"""Twists: a part of an assignment whose answer stands nowhere in the package, drawn per student from a secret.
+"""The twist of a03: two of three changes to attention, and their numbers.
 
-HMAC-SHA256(secret, student, assignment) picks which two of three changes to attention a student gets, and their
-numbers. The change, in NumPy and differentiated by hand, with match M = q kᵀ / √K and softmax weights W:
+With match M = q kᵀ / √K and softmax weights W, in NumPy and differentiated by hand:
 
     cap      M becomes c tanh(M / c)           slope 1 - tanh²(M / c)
     slope    M[t, s] of head h loses m / 2^h for every token between t and s       a constant, so no gradient
     sink     W[t, s] = exp M[t, s] / (exp z + Σ exp M[t, ·]): some attention goes nowhere.   dM = W (dW - Σ dW W)
              still, because the weight that goes nowhere meets a value of 0
 
-in this order. Deferred: the text a student reads says so in words, `words`.
+in this order.
 """
 
-import hashlib
-import hmac
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from minirlhf.course.jobs import Arrays
+from minirlhf.course.jobs import Arrays, Case
+from minirlhf.course.kit import Twist
 
+NAMES = ("cap", "slope", "sink")
 PAIRS = (("cap", "slope"), ("cap", "sink"), ("slope", "sink"))
 
 
-@dataclass(frozen=True)
-class Twist:
-    """The drawn numbers; None is a change this student does not get."""
-
-    cap: float | None = None
-    slope: float | None = None
-    sink: float | None = None
-
-
-def key(secret: bytes, student: str, assignment: str, purpose: str) -> bytes:
-    """32 bytes that only the holder of the secret can reckon."""
-    return hmac.new(secret, "\0".join((student, assignment, purpose)).encode("utf-8"), hashlib.sha256).digest()
-
-
-def seed_of(secret: bytes, student: str, assignment: str, purpose: str) -> int:
-    return int.from_bytes(key(secret, student, assignment, purpose)[:8], "little")
-
-
-def draw_twist(secret: bytes, student: str, assignment: str) -> Twist:
-    """This student's twist: 3 pairs of changes, 900 pairs of numbers each or more."""
-    drawn = key(secret, student, assignment, "twist")
+def draw(drawn: bytes) -> Twist:
+    """3 pairs of changes, 900 pairs of numbers each or more."""
     numbers = {
         "cap": round(1.1 + 0.1 * (drawn[1] % 40), 1),
         "slope": round(0.05 + 0.02 * (drawn[2] % 30), 2),
         "sink": round(-1.5 + 0.1 * (drawn[3] % 31), 1),
     }
-    return Twist(**{name: numbers[name] for name in PAIRS[drawn[0] % 3]})
-
-
-def as_dict(twist: Twist) -> dict[str, float]:
-    return {name: value for name, value in asdict(twist).items() if value is not None}
+    return {name: numbers[name] for name in PAIRS[drawn[0] % 3]}
 
 
 def words(twist: Twist) -> list[str]:
     """What the student is to do, a sentence a change, in the order of the changes."""
     steps = ["Start from the match of eager_attend, q kᵀ / √K, [B H T S]."]
-    if twist.cap is not None:
-        steps.append(f"Soft cap: a match m becomes {twist.cap:g} · tanh(m / {twist.cap:g}).")
-    if twist.slope is not None:
+    if "cap" in twist:
+        steps.append(f"Soft cap: a match m becomes {twist['cap']:g} · tanh(m / {twist['cap']:g}).")
+    if "slope" in twist:
         steps.append(
-            f"Distance slope: head h (0, 1, …) takes {twist.slope:g} / 2^h off a match for every step between the "
+            f"Distance slope: head h (0, 1, …) takes {twist['slope']:g} / 2^h off a match for every step between the "
             "token that asks and the token looked at. The T tokens that ask are the last T of the S."
         )
-    if twist.sink is not None:
+    if "sink" in twist:
         steps.append(
-            f"Sink: the softmax has one more place with the match {twist.sink:g}, which is always visible and whose "
+            f"Sink: the softmax has one more place with the match {twist['sink']:g}, which is always visible and whose "
             "value is 0. So the weights of the S tokens sum to less than 1."
         )
     steps.append("What is not visible gets weight 0; a row that sees nothing gives zeros, and its gradients are zeros.")
     return steps
+
+
+def expected(twist: Twist, case: Case) -> Arrays:
+    """What twisted_attend has to return, and its gradients."""
+    return attend(twist, case.arrays)
 
 
 def attend(twist: Twist, arrays: Arrays, order: str = "cap first") -> Arrays:
@@ -85,10 +65,10 @@ def attend(twist: Twist, arrays: Arrays, order: str = "cap first") -> Arrays:
     group, root = q.shape[1] // k.shape[1], np.sqrt(q.shape[-1])
     wide_k, wide_v = np.repeat(k, group, axis=1), np.repeat(v, group, axis=1)  # [B H S K]
     match = q @ wide_k.swapaxes(-1, -2) / root  # [B H T S]
-    bias = distance_bias(twist.slope or 0.0, match.shape)
-    bent, through = soft_cap(match + (bias if order == "cap last" else 0.0), twist.cap)
+    bias = distance_bias(twist.get("slope", 0.0), match.shape)
+    bent, through = soft_cap(match + (bias if order == "cap last" else 0.0), twist.get("cap"))
     weights = sink_softmax(
-        np.where(arrays["visible"], bent + (0.0 if order == "cap last" else bias), -np.inf), twist.sink
+        np.where(arrays["visible"], bent + (0.0 if order == "cap last" else bias), -np.inf), twist.get("sink")
     )
     dweights = dout @ wide_v.swapaxes(-1, -2)
     dmatch = weights * (dweights - (dweights * weights).sum(-1, keepdims=True)) * through / root
@@ -126,33 +106,27 @@ def sink_softmax(match: Any, sink: float | None) -> Any:
     return size / np.where(total > 0, total, 1.0)
 
 
-def mistaken(twist: Twist, arrays: Arrays) -> Iterator[tuple[str, Arrays]]:
+def mistaken(twist: Twist, case: Case) -> Iterator[tuple[str, Arrays]]:
     """(what it looks as if, what would come out) for mistakes one makes with a twist."""
-    changes: Mapping[str, tuple[str, dict[str, Any]]] = {
-        "cap": ("the matches were not capped", {"cap": None}),
-        "slope": ("the distance cost nothing", {"slope": None}),
-        "sink": ("the sink were missing", {"sink": None}),
-    }
-    for name in as_dict(twist):
-        what, change = changes[name]
-        yield what, attend(replace(twist, **change), arrays)
-    if twist.slope is not None:
-        yield "distance were rewarded, not charged", attend(replace(twist, slope=-twist.slope), arrays)
-        if twist.cap is not None:
+    arrays = case.arrays
+    forgotten: Mapping[str, str] = {
+        "cap": "the matches were not capped", "slope": "the distance cost nothing", "sink": "the sink were missing"
+    }  # fmt: skip
+    for name in twist:
+        yield forgotten[name], attend({other: value for other, value in twist.items() if other != name}, arrays)
+    if "slope" in twist:
+        yield "distance were rewarded, not charged", attend(twist | {"slope": -twist["slope"]}, arrays)
+        if "cap" in twist:
             yield "the cap came after the slope", attend(twist, arrays, order="cap last")
     root = np.sqrt(arrays["q"].shape[-1])
     scaled = attend(twist, arrays | {"q": arrays["q"] * root})
     yield "the matches were not divided by the square root of the head width", {
         **scaled, "gradient of q": scaled["gradient of q"] * root
     }  # fmt: skip
-    yield "the twist were forgotten: this is plain attention", attend(Twist(), arrays)
+    yield "the twist were forgotten: this is plain attention", attend({}, arrays)
 
 
-SKELETON = '''"""Exercise {number}: {title}. This variant is yours alone.
-
-{words}
-"""
-
+CODE = '''
 import torch
 from torch import Tensor
 
@@ -161,15 +135,5 @@ from minirlhf.nn.attention import per_group
 
 def twisted_attend(q: Tensor, k: Tensor, v: Tensor, visible: Tensor) -> Tensor:
     """Attention with the changes above. q [B H T K], k and v [B G S K], visible bool [B 1 T S] -> [B H T K]."""
-    raise NotImplementedError("{message}")
+    ...
 '''
-
-
-def skeleton(twist: Twist, number: str, title: str, message: str) -> str:
-    """The student's twist.py."""
-    import textwrap
-
-    steps = "\n".join(
-        textwrap.fill(f"{i}. {step}", 112, subsequent_indent="   ") for i, step in enumerate(words(twist), start=1)
-    )
-    return SKELETON.format(number=number, title=title, words=steps, message=message)
