@@ -102,7 +102,9 @@ def readme(assignment: Assignment) -> str:
     lines += ["## Rules", "", f"Hand in {files}; whatever else you write is not read.", ""]
     lines += [f"A test gets {limits.seconds:g} seconds and {limits.memory_mib} MiB. Your files may import what the "
               "skeleton imports, torch, numpy, einops, math, typing, collections, dataclasses, functools, itertools "
-              "and operator. What would do the work for you counts 0 for everything:", ""]  # fmt: skip
+              "and operator.", ""]  # fmt: skip
+    if assignment.banned:
+        lines += ["What would do the work for you counts 0 for everything:", ""]
     lines += [f"- `{name}`" for name in assignment.banned]
     if TWIST in assignment.modules:
         lines += ["", "The numbers in `twist.py` are yours alone: another student's file answers another question."]

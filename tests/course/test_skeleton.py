@@ -103,10 +103,18 @@ def test_the_students_files_hold_no_line_of_the_solution(name):
         for blank in blanks:
             for statement in statements(functions_of(ast.parse(source))[blank]):
                 for node in ast.walk(statement):
-                    if isinstance(node, ast.stmt):
+                    if isinstance(node, ast.stmt) and not at_the_door(node):
                         assert ast.dump(node) not in left, ast.unparse(node)
+                if at_the_door(statement):
+                    continue
                 for line in lines_of_tokens(ast.get_source_segment(source, statement)):
                     assert tuple(line) not in token_lines, line
+
+
+def at_the_door(node):
+    """A call of a check of arguments, which other functions make as well and which is no part of an answer."""
+    call = node.value if isinstance(node, ast.Expr) else None
+    return isinstance(call, ast.Call) and ast.unparse(call.func).lstrip("_").startswith("check")
 
 
 def lines_of_tokens(text):
