@@ -28,15 +28,23 @@ def lean_attend(q: Tensor, k: Tensor, v: Tensor, visible: Tensor) -> Tensor:
     scaled = q * q.shape[-1] ** -0.5
     if q.shape[2] == 1 and visible.ndim == 2:  # one more token without padding, so it sees all there is
         return per_group(per_group(scaled, k.mT).softmax(dim=-1), v)
-    out = torch.empty_like(q)
+    return joined([out for out, _ in attended_blocks(scaled, k, v, visible)])
+
+
+def attended_blocks(q: Tensor, k: Tensor, v: Tensor, visible: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """`attended` of one block of rows after the other."""
     for rows, seen in blocks(q.shape[2], k.shape[2]):
-        out[:, :, rows], _ = attended(scaled[:, :, rows], k[:, :, :seen], v[:, :, :seen], visible[..., rows, :seen])
-    return out
+        yield attended(q[:, :, rows], k[:, :, :seen], v[:, :, :seen], visible[..., rows, :seen])
+
+
+def joined(parts: list[Tensor]) -> Tensor:
+    """The blocks of rows below each other; one alone is not copied."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
 
 def blocks(tokens: int, keys: int) -> Iterator[tuple[slice, int]]:
     """Slices of the rows 0 ... tokens, and how many of the keys the last row of each may look at."""
-    for start in range(0, tokens, BLOCK):
+    for start in range(0, max(tokens, 1), BLOCK):
         end = min(start + BLOCK, tokens)
         yield slice(start, end), keys - tokens + end
 
@@ -59,29 +67,36 @@ class LeanAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, visible: Tensor) -> Tensor:
         scaled = torch.mul(q, q.shape[-1] ** -0.5, out=q.new_empty(q.shape))  # in the order the products want
-        k, v, out = k.contiguous(), v.contiguous(), torch.empty_like(scaled)
-        weights = []
-        for rows, seen in blocks(q.shape[2], k.shape[2]):
-            part = scaled[:, :, rows], k[:, :, :seen], v[:, :, :seen], visible[..., rows, :seen]
-            out[:, :, rows], block = attended(*part)
-            weights.append(block)
+        k, v = k.contiguous(), v.contiguous()
+        outs, weights = zip(*attended_blocks(scaled, k, v, visible), strict=True)
+        out = joined(list(outs))
         ctx.save_for_backward(scaled, k, v, visible, out, *weights)
         return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
         scaled, k, v, visible, out, *weights = ctx.saved_tensors
         dout = torch.mul(dout, visible.any(dim=-1, keepdim=True), out=torch.empty_like(out))  # rows that see nothing: 0
         shared = (dout * out).sum(dim=-1, keepdim=True)  # Σ w dw of each row, without a pass over the weights
-        dq, dk, dv = torch.empty_like(scaled), torch.zeros_like(k), torch.zeros_like(v)
-        for (rows, seen), block in zip(blocks(scaled.shape[2], k.shape[2]), weights, strict=True):
+        dq = list[Tensor]()
+        dk = dv = None
+        last_first = reversed([*zip(blocks(scaled.shape[2], k.shape[2]), weights, strict=True)])
+        for (rows, seen), block in last_first:  # the last sees every key, so it makes dk and dv; the others add to them
             dweights = per_group(dout[:, :, rows], v[:, :, :seen].mT)  # [B H T S]
             dscores = dweights.sub_(shared[:, :, rows]).mul_(block)
-            dq[:, :, rows] = per_group(dscores, k[:, :, :seen])
-            dk[:, :, :seen] += over_group(dscores, scaled[:, :, rows], k.shape[1])
-            dv[:, :, :seen] += over_group(block, dout[:, :, rows], k.shape[1])
-        return dq.mul_(scaled.shape[-1] ** -0.5), dk, dv, None
+            dq.append(per_group(dscores, k[:, :, :seen]))
+            dk = plus(dk, over_group(dscores, scaled[:, :, rows], k.shape[1]))
+            dv = plus(dv, over_group(block, dout[:, :, rows], k.shape[1]))
+        return joined(dq[::-1]).mul_(scaled.shape[-1] ** -0.5), dk, dv, None
+
+
+def plus(total: Tensor | None, part: Tensor) -> Tensor:
+    """Add to total, in place, what one block has for the first keys, [B G S K]; the last block has all of them."""
+    if total is None:
+        return part
+    total[:, :, : part.shape[2]] += part
+    return total
 
 
 def over_group(x: Tensor, y: Tensor, kv_heads: int) -> Tensor:
