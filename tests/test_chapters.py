@@ -1,7 +1,8 @@
 """The book: every cell runs, every listing, link, command and name is there, and nothing is pasted.
 
 Running a chapter takes its time, so a chapter that passed is not run again until it, the library, the shipped data or
-the drawing style has changed; --rerun-chapters runs them all. The cache is pytest's, in .pytest_cache.
+what the chapters import has changed; --rerun-chapters runs them all. The cache is pytest's, in .pytest_cache. The
+models that several chapters share are kept too, in build/village: chapters/village.py.
 """
 
 import ast
@@ -62,20 +63,25 @@ def test_there_is_a_book():
 def state(chapter: str) -> str:
     """A name for everything a chapter's outcome can depend on."""
     digest = hashlib.sha256(f"{platform.python_version()} {[version(name) for name in OUTSIDE]}".encode())
-    used = [BOOK / chapter, BOOK / "drawing.py", ROOT / "data" / "SHA256SUMS", Path(__file__).parent / "run_chapter.py"]
+    used = [BOOK / chapter, *BOOK.glob("*.py"), ROOT / "data" / "SHA256SUMS", Path(__file__).parent / "run_chapter.py"]
     for path in [*used, *sorted((ROOT / "minirlhf").rglob("*.py"))]:
         digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
 
-def run(chapter: Path, scratch: Path) -> subprocess.CompletedProcess[str]:
-    """The chapter in a process of its own, whose temporary files and caches lie in scratch."""
+def run(chapter: Path, scratch: Path, village: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """The chapter in a process of its own, whose temporary files and caches lie in scratch.
+
+    The models that chapters share are taken from the folder `village` and put there; from the usual one without it.
+    """
     environment = os.environ | {
         "TMPDIR": str(scratch),
         "HYPOTHESIS_STORAGE_DIRECTORY": str(scratch / "hypothesis"),
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONPATH": str(ROOT),
     }
+    if village is not None:
+        environment["MINIRLHF_VILLAGE"] = str(village)
     command = [sys.executable, "-m", "tests.run_chapter", str(chapter)]
     return subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, encoding="utf-8", timeout=LIMIT
@@ -88,13 +94,13 @@ def files_of_the_book() -> set[Path]:
 
 @pytest.mark.timeout(LIMIT + 60)
 @pytest.mark.parametrize("chapter", CHAPTERS)
-def test_every_cell_runs(chapter, tmp_path, pytestconfig, record_property):
-    cache = getattr(pytestconfig, "cache", None)
+def test_every_cell_runs(chapter, tmp_path, tmp_path_factory, pytestconfig, record_property):
+    cache, rerun = getattr(pytestconfig, "cache", None), pytestconfig.getoption("--rerun-chapters")
     key, now = f"minirlhf/{Path(chapter).stem}", state(chapter)
-    if cache and not pytestconfig.getoption("--rerun-chapters") and cache.get(key, None) == now:
+    if cache and not rerun and cache.get(key, None) == now:
         return
     before, started = files_of_the_book(), time.monotonic()
-    outcome = run(BOOK / chapter, tmp_path)
+    outcome = run(BOOK / chapter, tmp_path, tmp_path_factory.getbasetemp() / "village" if rerun else None)
     record_property("seconds", time.monotonic() - started)
     assert outcome.returncode == 0, f"{chapter}:\n{outcome.stdout[-2000:]}\n{outcome.stderr[-4000:]}"
     assert files_of_the_book() <= before, "a chapter writes into temporary folders only"

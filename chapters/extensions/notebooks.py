@@ -1,7 +1,7 @@
 """Write the chapters as Jupyter notebooks: python chapters/extensions/notebooks.py build/notebooks
 
 A notebook shows no file but its own, so every listing that a chapter includes is written out, and links are made to
-lead from the new folder back to the checkout. `drawing.py`, which the cells import, is copied beside the notebooks.
+lead from the new folder back to the checkout. The modules that the cells import are copied beside the notebooks.
 """
 
 import ast
@@ -54,7 +54,8 @@ def main(folder: Path) -> None:
     import jupytext
 
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(BOOK / "drawing.py", folder / "drawing.py")
+    for module in BOOK.glob("*.py"):
+        shutil.copyfile(module, folder / module.name)
     for chapter in sorted(BOOK.glob("[0-9][0-9]_*.md")):
         notebook = jupytext.reads(on_its_own(chapter.read_text(encoding="utf-8"), folder), fmt="md:myst")
         jupytext.write(notebook, folder / f"{chapter.stem}.ipynb")

@@ -24,11 +24,12 @@ logger = logging.getLogger(__name__)
 
 
 def state_of_the_library() -> str:
-    """A name for what the cells can depend on: the package, the shipped data and the drawing style."""
+    """A name for what the cells can depend on: the package, the shipped data and what the cells import."""
     digest = hashlib.sha256((ROOT / "data" / "SHA256SUMS").read_bytes())
     for path in sorted((ROOT / "minirlhf").rglob("*.py")):
         digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
-    digest.update((ROOT / "chapters" / "drawing.py").read_bytes())
+    for path in sorted((ROOT / "chapters").glob("*.py")):
+        digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 
