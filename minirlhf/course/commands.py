@@ -1,4 +1,4 @@
-"""The command `course`: new, check, grade, similar, doctor."""
+"""The command `course`: new, check, grade, build, similar, doctor."""
 
 import sys
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from minirlhf.course import batch, doctor, similar
+from minirlhf.course import batch, build, doctor, similar
 from minirlhf.course.assignment import load_assignment
 from minirlhf.course.grading import Graded, grade
 from minirlhf.course.handout import PRACTICE, handout, read_card, read_secret, write_handout
@@ -47,6 +47,16 @@ class Grade:
 
 
 @dataclass(frozen=True)
+class Build:
+    """Make all a teacher needs: what students get, the solution, and the grader, also as a zip for Gradescope."""
+
+    assignment: tyro.conf.Positional[str]  # its number, for example a03
+    out: tyro.conf.Positional[Path]  # the folder to make; one that holds something is left alone
+    secret: Path | None = None  # a file with at least 16 bytes; without it everybody can reckon hidden tests and twists
+    students: Path | None = None  # a file with an e-mail address a line: a twist for each; without it all get the same
+
+
+@dataclass(frozen=True)
 class Similar:
     """List pairs of submissions that are alike, what everybody was given left out. A list to read, not a verdict."""
 
@@ -60,10 +70,13 @@ class Doctor:
     """Look at Python, torch, numpy and memory before the course begins."""
 
 
+NO_SECRET = "no --secret: everybody can reckon the hidden tests and the twists"
+
 Course = (
     Annotated[New, tyro.conf.subcommand("new")]
     | Annotated[Check, tyro.conf.subcommand("check")]
     | Annotated[Grade, tyro.conf.subcommand("grade")]
+    | Annotated[Build, tyro.conf.subcommand("build")]
     | Annotated[Similar, tyro.conf.subcommand("similar")]
     | Annotated[Doctor, tyro.conf.subcommand("doctor")]
 )
@@ -98,7 +111,7 @@ def run_grade(command: Grade) -> list[Graded]:
     assignment, secret = load_assignment(command.assignment), read_secret(command.secret)
     submissions = batch.submissions_of(command.folder)
     if not secret:
-        print("no --secret: everybody can reckon the hidden tests and the twists", file=sys.stderr)
+        print(NO_SECRET, file=sys.stderr)
     if command.jobs < 1:
         raise UserError("nothing can be graded", found=f"--jobs {command.jobs}", expected="at least 1")
     all_graded = []
@@ -109,6 +122,16 @@ def run_grade(command: Grade) -> list[Graded]:
     batch.write_summary(all_graded, command.out)
     print(f"results  {command.out}")
     return all_graded
+
+
+def run_build(command: Build) -> list[Path]:
+    secret, students = read_secret(command.secret), build.read_students(command.students)
+    if not secret:
+        print(NO_SECRET, file=sys.stderr)
+    parts = build.build(load_assignment(command.assignment), students, secret, command.out)
+    for part in parts:
+        print(part)
+    return parts
 
 
 def run_similar(command: Similar) -> list[similar.Pair]:
@@ -131,5 +154,5 @@ def run_doctor(command: Doctor) -> list[doctor.Finding]:
 
 
 RUN: dict[type, Callable[..., Any]] = {
-    New: new, Check: check, Grade: run_grade, Similar: run_similar, Doctor: run_doctor
+    New: new, Check: check, Grade: run_grade, Build: run_build, Similar: run_similar, Doctor: run_doctor
 }  # fmt: skip

@@ -115,6 +115,9 @@ def _shown(case: Case) -> Any:
             return shortened(repr(argument["bytes"].encode("latin-1")))
         if "generator" in argument:
             return f"a generator seeded with {argument['generator']}"
-        return shortened(argument["shown"] if "shown" in argument else repr(argument["value"]))
+        if "shown" in argument:
+            return shortened(argument["shown"])
+        value = argument["value"]
+        return f"{value:.6g}" if isinstance(value, float) else shortened(repr(value))
 
     return shown

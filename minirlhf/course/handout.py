@@ -56,7 +56,8 @@ def write_handout(files: dict[str, str], folder: Path) -> None:
     fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         for name, text in files.items():
-            (fresh / name).write_text(text, encoding="utf-8")
+            (fresh / name).parent.mkdir(parents=True, exist_ok=True)
+            (fresh / name).write_text(text, encoding="utf-8", errors="surrogateescape", newline="\n")
         fresh.chmod(0o755)
         if folder.exists():
             folder.rmdir()
@@ -90,7 +91,7 @@ def readme(assignment: Assignment) -> str:
     lines += ["runs the public tests, offline, and says what to look at. Run it as often as you like.", ""]
     for exercise in assignment.exercises:
         where = f"`{exercise.name}` in `{file_name(exercise.module)}`"
-        lines += [f"## {exercise.number} {exercise.title}", "", f"{where}. {exercise.text.strip()}", ""]
+        lines += [f"## {exercise.number} {exercise.title}", "", f"Write {where}.", "", exercise.text.strip(), ""]
     lines += ["## What it is worth", "", "Every test gives all of its points or none.", ""]
     lines += ["| exercise | test | points | |", "|---|---|---|---|"]
     lines += [f"| {test.exercise} | {test.name} | {test.points:g} | {'public' if test.public else 'hidden'} |"

@@ -149,13 +149,13 @@ from minirlhf.objectives.masked import masked_mean
 def twisted_gae(
     rewards: Tensor, values: Tensor, response_mask: Tensor, gae_lambda: float
 ) -> tuple[Tensor, Tensor]:
-    """(advantages, returns) with the changes above, returns = advantages + values. Four of [B R], 0 off the mask."""
+    """(advantages, returns) with the changes above; returns = advantages + values. All [B R], 0 off response_mask."""
     ...
 
 
 def twisted_policy_loss(
     log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, response_mask: Tensor
 ) -> Tensor:
-    """The policy loss with the changes above, a scalar; the gradient reaches log_probs. Four of [B R]."""
+    """The policy loss with the changes above, a scalar, of four arrays [B R]; its gradient reaches log_probs."""
     ...
 '''
