@@ -16,3 +16,4 @@ load_profile("laptop")  # --gradcheck-profile and --gradcheck-examples are read 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rerun-chapters", action="store_true", help="run the cells of every chapter again")
+    parser.addoption("--whole-class", action="store_true", help="grade thirty submissions in tests/course, not six")
