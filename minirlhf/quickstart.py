@@ -162,19 +162,30 @@ def run_quickstart(quickstart: Quickstart) -> dict[str, Any]:
 
 def evaluate_road(quickstart: Quickstart, stages: Plan) -> dict[str, Any]:
     """Everything of the summary but the seconds: the three models' answers, and the judge's record."""
+    return summarise_road(quickstart, stages, held_out_answers(quickstart, stages))
+
+
+def held_out_answers(quickstart: Quickstart, stages: Plan) -> dict[str, Answers]:
+    """Each model's answers to the held-out prompts, with their true reward by part."""
     out, device = quickstart.out, pick(quickstart.device)
     folders = {"base": out / "pretrain", "sft": out / "sft", "ppo": out / "ppo"}
     models = {name: load_gpt(folder, device) for name, folder in folders.items()}
     reference, tokenizer = models["sft"]
     prompts, _ = read_prompts([shipped_path("prompts_held_out.jsonl")])
     sampling = stages.ppo.training.sampling  # the policy is judged at the temperature it practised at
-    answers = {
+    return {
         name: answer_prompts(
             model, reference, tokenizer, prompts[: stages.held_out_prompts], reward_parts, sampling, quickstart.seed
         )
         for name, (model, _) in models.items()
     }
+
+
+def summarise_road(quickstart: Quickstart, stages: Plan, answers: dict[str, Answers]) -> dict[str, Any]:
+    """What DIR/summary.json holds, but for the seconds. answers: those of held_out_answers."""
+    out = quickstart.out
     texts = {name: answers[name].text_summary() for name in MODELS}
+    reference, _ = load_gpt(out / "sft", pick(quickstart.device))
     last = read_metrics(out / "pretrain")[-1]
     return {
         "scale": quickstart.scale,

@@ -36,7 +36,9 @@ from tests.run_chapter import cells
 ROOT = Path(__file__).parent.parent
 BOOK = ROOT / "chapters"
 CHAPTERS = sorted(path.name for path in BOOK.glob("[0-9][0-9]_*.md"))
-PAGES = ["index.md", *CHAPTERS]
+CHINESE = sorted(path.relative_to(BOOK).as_posix() for path in BOOK.glob("zh/[0-9][0-9]_*.md"))
+EDITIONS = [*CHAPTERS, *CHINESE]
+PAGES = ["index.md", *EDITIONS]
 LIMIT = 120  # seconds for a chapter on a busy machine; with an idle core it should take less than 40
 PASTED = 4  # so many lines in a row from the library are a paste; a call may look like one of its own by chance
 DIRECTIVE = re.compile(r"^```\{literalinclude\} (\S+)\n((?::[^\n]*\n)*)```\n+([^\n]*)", re.MULTILINE)
@@ -45,6 +47,11 @@ OUTSIDE = ("torch", "numpy", "matplotlib", "hypothesis")
 
 def text_of(page: str) -> str:
     return (BOOK / page).read_text(encoding="utf-8")
+
+
+def folder_of(page: str) -> Path:
+    """Where a page's links begin."""
+    return (BOOK / page).parent
 
 
 def headings(text: str) -> list[tuple[int, str]]:
@@ -150,22 +157,22 @@ def defined(path: Path) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS)
+@pytest.mark.parametrize("chapter", EDITIONS)
 def test_listings_are_included_from_the_source_and_linked(chapter):
     text = text_of(chapter)
     directives = DIRECTIVE.findall(text)
     assert len(directives) == text.count("{literalinclude}") > 0
     for target, options, following in directives:
-        path = BOOK / target
+        path = folder_of(chapter) / target
         assert path.is_file(), f"{chapter} includes {target}, which is not there"
         for name in re.findall(r"^:pyobject: (\S+)$", options, re.MULTILINE):
             assert name in defined(path), f"{chapter}: {target} has no {name}"
         assert f"]({target})" in following, f"{chapter}: a link to {target} must follow its listing, for forge readers"
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS)
+@pytest.mark.parametrize("chapter", EDITIONS)
 def test_a_notebook_shows_its_listings_and_its_links_lead_back(chapter, tmp_path):
-    text = on_its_own(text_of(chapter), tmp_path)
+    text = on_its_own(text_of(chapter), tmp_path, folder_of(chapter))
     assert "{literalinclude}" not in text
     for target, options, _ in DIRECTIVE.findall(text_of(chapter)):
         for name in re.findall(r"^:pyobject: (\S+)$", options, re.MULTILINE):
@@ -192,7 +199,7 @@ def library_windows() -> set[tuple[str, ...]]:
     return set().union(*(windows(path.read_text(encoding="utf-8")) for path in (ROOT / "minirlhf").rglob("*.py")))
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS)
+@pytest.mark.parametrize("chapter", EDITIONS)
 def test_nothing_is_pasted_from_the_library(chapter, library_windows):
     fenced = re.findall(r"^```(?:python|\{code-cell\})[^\n]*\n(.*?)^```", text_of(chapter), re.MULTILINE | re.DOTALL)
     for source in fenced:
@@ -223,7 +230,7 @@ def test_every_link_leads_somewhere(page):
             assert target.startswith("https://"), target
             continue
         name, _, place = target.partition("#")
-        path = BOOK / name if name else BOOK / page
+        path = folder_of(page) / name if name else BOOK / page
         assert path.is_file(), f"{page} links to {target}, which is not there"
         if place:
             assert place in [anchor(title) for _, title in headings(path.read_text(encoding="utf-8"))], target
@@ -261,13 +268,14 @@ def test_every_name_in_the_prose_is_a_name(page, names_of_the_library):
 # -- the order of the book ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS)
+@pytest.mark.parametrize("chapter", EDITIONS)
 def test_a_chapter_has_one_title_with_its_number_and_the_header_of_a_notebook(chapter):
     text = text_of(chapter)
     assert re.match(r"---\njupytext:\n.*?format_name: myst\n.*?kernelspec:\n.*?name: python3\n---\n", text, re.DOTALL)
     titles = [title for depth, title in headings(text) if depth == 1]
     assert len(titles) == 1, titles
-    assert titles[0].startswith(f"{int(chapter[:2])}. "), f"{titles[0]!r} should begin with {int(chapter[:2])}."
+    number = int(Path(chapter).name[:2])
+    assert titles[0].startswith(f"{number}. "), f"{titles[0]!r} should begin with {number}."
     depths = [depth for depth, _ in headings(text)]
     assert all(below <= above + 1 for above, below in pairwise(depths)), "a heading is skipped"
 
@@ -281,3 +289,43 @@ def test_numbers_are_in_order_and_the_front_page_lists_what_there_is():
     for chapter, title in zip(CHAPTERS, titles, strict=True):
         number, _, name = title.partition(". ")
         assert f"| {number} | [{name}]({chapter}) |" in text_of("index.md"), title
+
+
+# -- the Chinese edition --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chapter", CHINESE)
+def test_the_chinese_edition_has_the_same_cells_and_listings(chapter):
+    """So its cells need not run again: the code is the same. Comments and descriptions of pictures are translated."""
+    original = Path(chapter).name
+    assert original in CHAPTERS, f"{chapter} has no original"
+    ours, theirs = cells(text_of(chapter)), cells(text_of(original))
+    for number, (our, their) in enumerate(zip(ours, theirs, strict=False), start=1):
+        same = ast.dump(ast.parse(our.source)) == ast.dump(ast.parse(their.source))
+        assert same, f"{chapter}:{our.line}: cell {number} is not that of {original}:{their.line}"
+    assert len(ours) == len(theirs), f"{chapter} has {len(ours)} cells, {original} has {len(theirs)}"
+    listings = [(target.removeprefix("../"), options) for target, options, _ in DIRECTIVE.findall(text_of(chapter))]
+    assert listings == [(target, options) for target, options, _ in DIRECTIVE.findall(text_of(original))]
+
+
+@pytest.mark.parametrize("chapter", CHINESE)
+def test_the_chinese_edition_is_written_in_chinese_and_follows_its_original(chapter):
+    text, original = text_of(chapter), text_of(Path(chapter).name)
+    plain = re.sub(r"`[^`]*`|\$[^$]*\$|\]\([^)]*\)", "", prose(text))
+    assert len(re.findall(r"[\u4e00-\u9fff]", plain)) > 0.1 * len(prose(original))
+    assert not re.findall(r"[\u4e00-\u9fff] ?[,;:?!](?!\w)", plain), "Chinese sentences have Chinese punctuation"
+    assert [depth for depth, _ in headings(text)] == [depth for depth, _ in headings(original)]
+    pictures = [re.findall(r"^    alt: .*$", each, re.MULTILINE) for each in (text, original)]
+    assert len(pictures[0]) == len(pictures[1])
+    assert all(re.search(r"[\u4e00-\u9fff]", alt) for alt in pictures[0]), "the pictures' descriptions too"
+
+
+def test_the_front_page_and_the_site_list_the_chinese_edition():
+    assert [target for target in links(text_of("index.md")) if target in CHINESE] == CHINESE
+    for chapter in CHINESE:
+        number, _, name = headings(text_of(chapter))[0][1].partition(". ")
+        assert f"| {number} | [{name}]({chapter}) |" in text_of("index.md"), name
+    contents = (BOOK / "_toc.yml").read_text(encoding="utf-8")
+    globs = re.findall(r'glob: "(.+)"', contents)
+    found = [path.relative_to(BOOK).as_posix() for glob in globs for path in sorted(BOOK.glob(f"{glob}.md"))]
+    assert found == EDITIONS

@@ -8,6 +8,7 @@ is left out. Whatever a page would still fetch from another host is a warning, a
 
 import hashlib
 import importlib.util
+import os
 import re
 import shutil
 from pathlib import Path
@@ -57,12 +58,15 @@ def leave_thebe_out(app: Sphinx, page: str, template: str, context: dict[str, An
 def look_for_other_hosts(app: Sphinx, exception: Exception | None) -> None:
     if exception or app.builder.format != "html":
         return
-    for page in sorted(Path(app.outdir).glob("*.html")):
+    for page in sorted(path for pattern in ("*.html", "zh/*.html") for path in Path(app.outdir).glob(pattern)):
         for address in ADDRESS.findall(CLICKED.sub("", page.read_text(encoding="utf-8"))):
             logger.warning(f"{page.name} would fetch {address}: the book must work without a network")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
+    # The cells of zh/ run in their own folder, and import what lies beside the chapters.
+    paths = [str(ROOT / "chapters"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
     app.connect("config-inited", cache_for_this_library)
     app.connect("html-page-context", leave_thebe_out, priority=900)  # after Thebe has put itself in
     app.connect("build-finished", copy_mathjax)

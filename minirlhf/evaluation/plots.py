@@ -39,6 +39,7 @@ STYLE: dict[str, object] = {
     "legend.frameon": False,
     "axes.formatter.limits": (-3, 4),
     "text.parse_math": False,  # a dollar sign in a name is a dollar sign
+    "figure.constrained_layout.use": False,  # each figure says its layout, whatever the caller's defaults are
 }
 POINTS = 60  # a longer line is averaged in stretches, so that its trend is seen
 
