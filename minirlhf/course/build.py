@@ -59,7 +59,7 @@ def build(assignment: Assignment, students: Sequence[str], secret: bytes, out: P
 
 
 def prove(assignment: Assignment) -> None:
-    """Raises UserError unless the library gets every point outside the twist and the skeleton gets none at all."""
+    """Raises UserError unless the library gets every point outside the twist and the skeleton none at all."""
     twist = draw_twist(b"", PRACTICE, assignment)
     skeletons = {file_name(module): skeleton_of(assignment, module, twist) for module in assignment.modules}
     with tempfile.TemporaryDirectory() as name, Runner() as runner:
@@ -71,6 +71,14 @@ def prove(assignment: Assignment) -> None:
                 if result.passed != solved:
                     found = "passes" if result.passed else "; ".join(("fails", *result.says))
                     raise UserError(f"the {what} of {assignment.name} {found}", where=result.test.name)
+                if (
+                    what == "skeleton"
+                    and result.test.public
+                    and not any("not written yet" in said for said in result.says)
+                ):
+                    fails = "; ".join(result.says)
+                    raise UserError(f"the skeleton of {assignment.name} fails otherwise than by NotImplementedError",
+                                    where=result.test.name, found=fails)  # fmt: skip
 
 
 def student_files(assignment: Assignment, students: Sequence[str], secret: bytes) -> dict[str, str]:

@@ -107,6 +107,10 @@ def test_what_does_not_hold_is_not_built(tmp_path, monkeypatch):
     easy = replace(A10, tests=(replace(A10.tests[0], count=0),))  # no case: even the skeleton passes
     with pytest.raises(UserError, match="the skeleton of a10_ppo passes"):
         build(easy, (), SECRET, tmp_path / "easy")
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "skeleton_of", lambda *_: "import no_such_module\n")
+        with pytest.raises(UserError, match="fails otherwise than by NotImplementedError"):
+            build(A10, (), SECRET, tmp_path / "unreadable")
     broken = replace(A10, hidden=("objectives/masked.py",))
     with pytest.raises(UserError, match="the solution of a10_ppo fails"):
         build(broken, (), SECRET, tmp_path / "broken")
