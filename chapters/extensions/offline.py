@@ -20,6 +20,7 @@ from sphinx.util import logging
 ROOT = Path(__file__).resolve().parent.parent.parent
 CLICKED = re.compile(r"<a\b[^>]*>|<meta\b[^>]*>")  # a link that a reader clicks on may lead anywhere
 ADDRESS = re.compile(r"""["'(]((?:https?:)?//[\w.-]+\.\w+/[^"')]*)""")
+ELSEWHERE = re.compile(r"\[([^\]]+)\]\((\.\.[^)#\s]*\.md)(?:#[^)\s]*)?\)")  # a link to Markdown in another folder
 MATHJAX = "mathjax/static/mathjax/es5/tex-svg.js"
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,17 @@ def state_of_the_library() -> str:
 
 def cache_for_this_library(app: Sphinx, config: Any) -> None:
     config.nb_execution_cache_path = str(Path(app.outdir).parent / "cells" / state_of_the_library())
+
+
+def link_to_pages_only(app: Sphinx, name: str, source: list[str]) -> None:
+    """A Markdown file outside the book has no page in the site, so that a link to it stays there as its text alone."""
+    book = Path(app.srcdir).resolve()
+
+    def kept(match: re.Match[str]) -> str:
+        target = (book / name).parent / match[2]
+        return match[0] if target.resolve().is_relative_to(book) else match[1]
+
+    source[0] = ELSEWHERE.sub(kept, source[0])
 
 
 def copy_mathjax(app: Sphinx, exception: Exception | None) -> None:
@@ -68,6 +80,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     paths = [str(ROOT / "chapters"), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)
     app.connect("config-inited", cache_for_this_library)
+    app.connect("source-read", link_to_pages_only)
     app.connect("html-page-context", leave_thebe_out, priority=900)  # after Thebe has put itself in
     app.connect("build-finished", copy_mathjax)
     app.connect("build-finished", look_for_other_hosts)
