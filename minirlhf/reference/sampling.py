@@ -1,6 +1,6 @@
 """One token out of a row of logits z [V]: temperature, top-k, top-p, and the draw.
 
-    p_i = exp(z_i / T) / Σ_j exp(z_j / T)              Ackley et al. 1985, eq. 3; T is the temperature
+    p_i = exp(z_i / T) / Σ_j exp(z_j / T)              Ackley et al. 1985; T is the temperature
 
 Temperature divides every log-odds by T: log p_i / p_j = (z_i - z_j) / T. With b = 1/T and Z = Σ exp(b z) the entropy
 is H = log Z - b E[z]. As d log Z / db = E[z] and dE[z] / db = Var[z],
