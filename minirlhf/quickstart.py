@@ -9,25 +9,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from minirlhf.data.batches import preference_batch
-from minirlhf.data.formats import read_preferences, read_prompts
+from minirlhf.data.formats import read_prompts
 from minirlhf.data.shipped import shipped_path
-from minirlhf.data.tokenize import tokenize_preferences
-from minirlhf.data.true_reward import reward_parts, true_reward
+from minirlhf.data.true_reward import reward_parts
 from minirlhf.errors import UserError
 from minirlhf.evaluation.compare import Answers, answer_prompts
-from minirlhf.evaluation.held_out import evaluate_reward_model
 from minirlhf.evaluation.metrics_file import read_metrics
 from minirlhf.evaluation.preference import win_rate
 from minirlhf.evaluation.report import write_quickstart_report
 from minirlhf.evaluation.story import console_story
 from minirlhf.evaluation.time_spent import seconds_within
-from minirlhf.models.checkpoint import load_model
-from minirlhf.models.heads import RewardModel
 from minirlhf.run_clock import Clock, peak_rss_mib
 from minirlhf.run_files import move_aside, read_json, write_json
 from minirlhf.runs import RunOptions
 from minirlhf.stages.common import DataOptions, load_gpt, pick
+from minirlhf.stages.judge_record import judge_record
 from minirlhf.stages.policy import PolicyOptions
 from minirlhf.stages.ppo import PPOStage, run_ppo
 from minirlhf.stages.pretrain import PretrainStage, run_pretrain
@@ -41,7 +37,6 @@ from minirlhf.trainers.reward import RewardConfig
 from minirlhf.trainers.sft import SftConfig
 
 MODELS = ("base", "sft", "ppo")
-NEW_CONTENT = "preferences_new_content.jsonl"
 SHOWN_SAMPLES = 24  # held-out prompts printed side by side in the report
 
 
@@ -198,32 +193,6 @@ def summarise_road(quickstart: Quickstart, stages: Plan, answers: dict[str, Answ
         **{key: {name: texts[name][key] for name in MODELS} for key in texts["sft"]},
         "samples": side_by_side(answers),
     }
-
-
-def best_possible(name: str) -> float:
-    """How often a judge who knew the true reward would agree with the annotators' choices; ties count half."""
-    pairs, _ = read_preferences([shipped_path(name)])
-    prompts = [pair.prompt[0].content for pair in pairs]
-    chosen = true_reward(prompts, [pair.chosen for pair in pairs])
-    rejected = true_reward(prompts, [pair.rejected for pair in pairs])
-    return win_rate(chosen, rejected).mean
-
-
-def judge_record(folder: Path) -> dict[str, Any]:
-    """The reward model on pairs about new prompts, as its stage measured it, and on prompts with new content."""
-    model, tokenizer = load_model(folder)
-    assert isinstance(model, RewardModel)
-    pairs, _ = read_preferences([shipped_path(NEW_CONTENT)])
-    items, _ = tokenize_preferences(pairs, tokenizer, model.trunk.config.context)
-    groups = (preference_batch(items[start : start + 50], tokenizer.pad_id) for start in range(0, len(items), 50))
-    result = evaluate_reward_model(model, groups)
-    new = {
-        "accuracy": result.accuracy.mean,
-        "interval_95": list(result.accuracy.interval_95),
-        "best_possible_accuracy": best_possible(NEW_CONTENT),
-    }
-    record = dict(read_json(folder / "evaluation.json"))
-    return record | {"best_possible_accuracy": best_possible("preferences_held_out.jsonl"), "new_content": new}
 
 
 def side_by_side(answers: dict[str, Answers]) -> list[dict[str, Any]]:
