@@ -254,6 +254,17 @@ def test_dropout_only_while_training():
     assert not torch.equal(model(ids), model(ids))
 
 
+@pytest.mark.parametrize("name", SHAPES)
+def test_dropout_falls_on_the_embedding_and_on_all_that_joins_the_stream(name):
+    model = make(dataclasses.replace(SHAPES[name], dropout=0.5))
+    calls = []
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.register_forward_hook(lambda module, given, out: calls.append(module))
+    model(some_ids(0, 1, 5))
+    assert calls == [model.drop, *(block.drop for block in model.blocks for _ in range(2))]
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
