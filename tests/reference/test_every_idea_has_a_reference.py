@@ -57,6 +57,8 @@ FASTER = {
     "lean_attend": "eager_attend",  # tests/nn/test_lean_attention.py
     "lean_attention": "eager_attend",
     "attended": "eager_attend",
+    "attended_blocks": "eager_attend",
+    "plus": "eager_attend",
     "fused_attend": "eager_attend",  # tests/nn/test_fused_attention.py
     "over_group": "per_group",
     "blocks": "eager_attend",
