@@ -73,7 +73,7 @@ def first_mismatch(name: str, mine: NDArray[Any], right: NDArray[Any], wrong: ND
     scale = max(1.0, float(np.abs(right[finite]).max(initial=0.0)))
     if not np.isfinite(mine[wrong]).all():
         return f"{text}; {np.isnan(mine).sum()} are NaN, {np.isinf(mine).sum()} infinite"
-    if float(np.abs(mine - right)[finite].max(initial=0.0)) < 1e-5 * scale:
+    if float(np.abs(mine[finite] - right[finite]).max(initial=0.0)) < 1e-5 * scale:
         return f"{text}; as close as float32 comes: is something computed in single precision?"
     return text
 
