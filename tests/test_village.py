@@ -1,5 +1,7 @@
 """The trained models that chapters share: made once for each state of what they follow from, and left as they are."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -56,3 +58,19 @@ def test_a_copy_of_a_frozen_model_learns_and_leaves_the_model_alone(make):
 def test_stories_are_left_out():
     assert village.no_story((Turn("user", "What is Greta's job?"),))
     assert not village.no_story((Turn("user", "Tell me a story about Nell and a lantern."),))
+
+
+def test_an_experiment_is_run_once_for_each_setting(monkeypatch, tmp_path):
+    monkeypatch.setenv("MINIRLHF_VILLAGE", str(tmp_path / "village"))
+    monkeypatch.syspath_prepend(str(Path(village.__file__).parent))  # as a chapter sees it
+    from chapters.remember import remembered
+
+    runs = []
+
+    def experiment(first, second):
+        runs.append((first, second))
+        return {"numbers": (first, second)}
+
+    assert remembered(experiment, 1, 2) == remembered(experiment, 1, 2) == {"numbers": [1, 2]}
+    assert remembered(experiment, 1, 3) == {"numbers": [1, 3]}
+    assert runs == [(1, 2), (1, 3)]
