@@ -50,13 +50,15 @@ def shortcuts(assignment: Assignment, module: str, source: bytes, skeleton: str)
 
 
 def names(node: ast.AST) -> Iterator[str]:
-    """What a node names: a variable, an attribute, an import, a text that may be handed to getattr."""
+    """What a node names: a variable, an attribute, an import and where from, a text that may be handed to getattr."""
     if isinstance(node, ast.Name):
         yield node.id
     elif isinstance(node, ast.Attribute):
         yield node.attr
     elif isinstance(node, ast.alias):
         yield node.name.rpartition(".")[2]
+    elif isinstance(node, ast.ImportFrom):
+        yield from (node.module or "").split(".")
     elif isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) < 100:
         yield node.value
 

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOMS = ("nn", "models", "objectives", "generation", "rollout", "trainers", "tokenizers", "tabular")
+ROOMS = ("nn", "models", "objectives", "generation", "rollout", "trainers", "tokenizers", "tabular", "reference")
 KINDS = (
     "sign", "zero", "constant", "dropped term", "swap", "direction", "transpose", "axis", "slice", "reduction", "mask",
     "clip", "detach", "temperature", "order", "boundary", "precision", "seed", "state", "weights", "special token",
