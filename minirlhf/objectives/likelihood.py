@@ -72,8 +72,9 @@ def token_log_probs_and_entropy(logits: Tensor, targets: Tensor, temperature: fl
     Raises: ValueError as token_log_probs.
     """
     log_probs = log_probs_of(logits, temperature)
-    # The clamp turns the forbidden tokens' 0 * -inf, which is NaN, into 0 * (a finite number).
-    entropy = -(log_probs.exp() * log_probs.clamp_min(torch.finfo(log_probs.dtype).min)).sum(-1)
+    # The clamp turns the forbidden tokens' 0 * -inf, which is NaN, into 0 * (a finite number): one far from the largest
+    # there is, since the gradient multiplies it once more. A probability of e^-10,000 is 0 in every number format.
+    entropy = -(log_probs.exp() * log_probs.clamp_min(-10_000)).sum(-1)
     return _of_targets(log_probs, targets), entropy
 
 
