@@ -109,9 +109,10 @@ def stream(rng: Rng, flushed: bool = False, control: bool = False) -> Case:
 
 def twisted_train(rng: Rng, few: bool = False) -> Case:
     """Words with how often they come, in which there is more to merge than may be. few: few merges are asked for."""
-    words = sorted(set(some_words(rng, 14, longest=9)))
+    stem = some_words(rng, 1)[0][:3] + b"dcab"  # common to several words, so that it would become one token
+    words = sorted({*some_words(rng, 12, longest=9), *(stem + end for end in some_words(rng, 4, longest=3)), stem})
     counted = [[as_bytes(word), {"value": int(rng.integers(1, 13))}] for word in rng.permutation(words).tolist()]
-    most = int(rng.integers(6, 10)) if few else 100
+    most = int(rng.integers(14, 19)) if few else 100
     return Case(Job("twisted_train", [{"items": counted}, {"value": most}]), {})
 
 

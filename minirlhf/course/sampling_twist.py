@@ -85,7 +85,7 @@ def log_probs(twist: Twist, case: Case, absolute: bool = False, warm: bool = Fal
     logits = case.arrays["logits"]
     p = softmax(logits / twist["warmth"] if warm else logits)
     line = twist["share"] * (1.0 if absolute else p.max(-1, keepdims=True) ** twist.get("power", 1.0))
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):  # with a mistake in it, it may cut off a whole row
         return {"out": np.log(softmax(np.where(p >= line, logits, -np.inf) / twist["warmth"]))}
 
 
