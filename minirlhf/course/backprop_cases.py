@@ -81,7 +81,7 @@ def network(rng: Rng, rows: int = 0) -> Case:
 
 def own_activation(rng: Rng, axes: int = 2) -> Case:
     z = apart(rng, sizes(rng, axes)) * 1.5
-    return call("own_activation", ["z", "dout"], {"z": z, "dout": rng.normal(size=(rows, width))})
+    return call("own_activation", ["z", "dout"], {"z": z, "dout": rng.normal(size=z.shape)})
 
 
 def own_network(rng: Rng, rows: int = 0) -> Case:
