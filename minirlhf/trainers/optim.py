@@ -42,11 +42,11 @@ class OptimConfig:
     """Leave AdamW's arithmetic to torch's one kernel for it, faster than the definition and equal up to rounding."""
 
     def __post_init__(self) -> None:
-        beta1, beta2 = self.betas
+        betas = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
         checks = {
             "optimizer": (self.optimizer in ("adamw", "muon"), "adamw or muon"),
             "learning_rate": (0 <= self.learning_rate < math.inf, "a number >= 0"),
-            "betas": (0 <= beta1 < 1 and 0 <= beta2 < 1, "two numbers in [0, 1)"),
+            "betas": (betas, "two numbers in [0, 1)"),
             "eps": (self.eps > 0, "a number > 0"),
             "momentum": (0 <= self.momentum < 1, "a number in [0, 1)"),
             "weight_decay": (self.weight_decay >= 0, "a number >= 0"),
