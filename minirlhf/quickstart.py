@@ -119,7 +119,7 @@ def plan(quickstart: Quickstart) -> Plan:
                 minibatches=2,
                 max_new_tokens=answers,
                 temperature=0.7,
-                kl_coef=0.1,
+                kl_coef=0.15,
                 optim=OptimConfig(
                     learning_rate=2e-4,
                     eps=1e-5,
