@@ -17,7 +17,7 @@ temperatures = st.sampled_from([0.3, 1.0, 1.7])
 
 @given(rows, temperatures, st.none() | st.integers(1, 10), st.none() | st.floats(0.05, 1.0))
 def test_the_distribution_drawn_from(z, temperature, top_k, top_p):
-    assume(len(np.unique(z)) == len(z))  # of equal logits torch may keep another one
+    assume(np.diff(np.sort(z)).min(initial=1.0) > 1e-9)  # of logits that rounding makes equal torch may keep another
     ours = sampling.sampling_log_probs(
         torch.tensor(z[None]), sampling.SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p)
     )
