@@ -96,7 +96,7 @@ def run(chapter: Path, scratch: Path, village: Path | None = None) -> subprocess
 
 
 def files_of_the_book() -> set[Path]:
-    return {path for path in BOOK.rglob("*") if "__pycache__" not in path.parts}
+    return {path for path in BOOK.rglob("*") if not {"__pycache__", ".hypothesis"} & {*path.parts}}
 
 
 @pytest.mark.timeout(LIMIT + 60)
