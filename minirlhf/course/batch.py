@@ -5,6 +5,7 @@ from pathlib import Path
 
 from minirlhf.course.assignment import Assignment
 from minirlhf.course.grading import Graded, Result, grade
+from minirlhf.course.handout import PRACTICE
 from minirlhf.course.kit import draw_twist
 from minirlhf.course.reports import as_json, junit, markdown, table, write
 from minirlhf.course.runner import Runner
@@ -24,13 +25,14 @@ def submissions_of(folder: Path) -> list[Path]:
     return found
 
 
-def grade_one(assignment: Assignment, submission: Path, secret: bytes, out: Path) -> Graded:
+def grade_one(assignment: Assignment, submission: Path, secret: bytes, out: Path, same: bool = False) -> Graded:
     """Grades a submission and writes OUT/STUDENT/results.json and results.md. Never raises for what it holds.
 
-    The twist is drawn from the secret and the student's name; what the submission says about itself is not read.
+    The twist is drawn from the secret and the student's name (same: from no name, as `course build` does without a
+    list of students); what the submission says about itself is not read.
     """
     student = submission.name
-    twist = draw_twist(secret, student, assignment)
+    twist = draw_twist(secret, PRACTICE if same else student, assignment)
     try:
         with Runner() as runner:
             graded = grade(assignment, submission, student, twist, runner, secret)

@@ -37,12 +37,14 @@ class Check:
 
 @dataclass(frozen=True)
 class Grade:
-    """Grade a folder of submissions, each in a folder of the student's name. No submission stops the others."""
+    """Grade a folder of submissions, each in a folder named as the student was for `new` or `build`. No submission
+    stops the others."""
 
     folder: tyro.conf.Positional[Path]  # one folder a student, with the files handed in
     assignment: str  # its number, for example a03
     out: Path  # where results.json of each student goes, and grades.csv, grades.xml; made if need be
-    secret: Path | None = None  # the same file as for `course new`
+    secret: Path | None = None  # the same file as for `course new` and `course build`
+    same: bool = False  # everybody was given the same twist: `course build` without --students, `new` without --student
     jobs: int = 2  # submissions graded at the same time
 
 
@@ -53,7 +55,7 @@ class Build:
     assignment: tyro.conf.Positional[str]  # its number, for example a03
     out: tyro.conf.Positional[Path]  # the folder to make; one that holds something is left alone
     secret: Path | None = None  # a file with at least 16 bytes; without it everybody can reckon hidden tests and twists
-    students: Path | None = None  # a file with an e-mail address a line: a twist for each; without it all get the same
+    students: Path | None = None  # a file with an e-mail address a line: a twist for each; else one for all (--same)
 
 
 @dataclass(frozen=True)
@@ -116,8 +118,12 @@ def run_grade(command: Grade) -> list[Graded]:
         raise UserError("nothing can be graded", found=f"--jobs {command.jobs}", expected="at least 1")
     all_graded = []
     with ThreadPoolExecutor(command.jobs) as pool:
-        for graded in pool.map(lambda each: batch.grade_one(assignment, each, secret, command.out), submissions):
+        for graded in pool.map(
+            lambda each: batch.grade_one(assignment, each, secret, command.out, command.same), submissions
+        ):
             print(f"{graded.student:<24} {total_line(graded)}", flush=True)
+            for said in (*graded.problems, *graded.notes):
+                print(f"{'':24} {said}", flush=True)
             all_graded.append(graded)
     batch.write_summary(all_graded, command.out)
     print(f"results  {command.out}")

@@ -1,5 +1,6 @@
 """Comparing what came back with what is right, and saying what differs in words a student can act on."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,9 @@ def compare(got: Mapping[str, NDArray[Any]], expected: Mapping[str, NDArray[Any]
     """The first array, in the order of `expected`, that is missing, shaped or typed otherwise, or differs."""
     for name, right in expected.items():
         if name not in got:
+            if "out" in got and re.match(r"out \d", name):
+                several = {part[0] for each in expected if (part := re.match(r"out \d+", each))}
+                return Difference(name, f"out: one value came back, expected {len(several)} ({name} and so on)")
             return Difference(name, f"{name}: nothing came back, expected {kind(right)}")
         mine = got[name]
         if (text := as_text(name, right)) is not None:
@@ -52,9 +56,9 @@ def both_plain(mine: NDArray[Any], right: NDArray[Any]) -> bool:
     return mine.ndim == 0 and all(each.dtype.kind in "if" and each.itemsize == 8 for each in (mine, right))
 
 
-def shortened(text: str | None) -> str:
+def shortened(text: str | None, most: int = 80) -> str:
     whole = text or "something else"
-    return whole if len(whole) <= 80 else f"{whole[:60]}… ({len(whole)} characters)"
+    return whole if len(whole) <= most else f"{whole[: most - 20]}… ({len(whole)} characters)"
 
 
 def kind(array: NDArray[Any]) -> str:
@@ -66,7 +70,8 @@ def first_mismatch(name: str, mine: NDArray[Any], right: NDArray[Any], wrong: ND
     index = tuple(int(i) for i in np.argwhere(wrong)[0]) if wrong.ndim else ()
     place = f"[{', '.join(map(str, index))}]" if index else ""
     count = f"the first of {wrong.sum()} of {wrong.size} numbers that differ" if wrong.size > 1 else "the only number"
-    text = f"{name}{place}: got {number(mine[index])}, expected {number(right[index])} ({count})"
+    digits = 6 if number(mine[index]) != number(right[index]) else 12
+    text = f"{name}{place}: got {number(mine[index], digits)}, expected {number(right[index], digits)} ({count})"
     if not np.issubdtype(right.dtype, np.floating):
         return text
     finite = np.isfinite(mine) & np.isfinite(right)
@@ -78,9 +83,9 @@ def first_mismatch(name: str, mine: NDArray[Any], right: NDArray[Any], wrong: ND
     return text
 
 
-def number(value: Any) -> str:
-    """Six digits of a fraction, all of an integer."""
-    return f"{value + 0.0:.6g}" if isinstance(value, np.floating) else str(value)
+def number(value: Any, digits: int = 6) -> str:
+    """So many digits of a fraction, all of an integer."""
+    return f"{value + 0.0:.{digits}g}" if isinstance(value, np.floating) else str(value)
 
 
 def same(got: Arrays, other: Arrays, right: Arrays) -> bool:
@@ -116,7 +121,7 @@ def _shown(case: Case) -> Any:
         if "generator" in argument:
             return f"a generator seeded with {argument['generator']}"
         if "shown" in argument:
-            return shortened(argument["shown"])
+            return shortened(argument["shown"], 160)  # our own words: all settings of a case should be there
         value = argument["value"]
         return f"{value:.6g}" if isinstance(value, float) else shortened(repr(value))
 

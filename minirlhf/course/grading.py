@@ -3,7 +3,9 @@
 A test is worth its points or nothing. Expected values are reckoned after the child has ended.
 """
 
+import ast
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +37,10 @@ class Result:
 
 @dataclass(frozen=True)
 class Graded:
-    """A submission's results. problems: why everything counts 0, if it does. sha256: of each file that was graded."""
+    """A submission's results. problems: why everything counts 0, if it does; notes: what whoever grades should know.
+
+    sha256: of each file that was graded.
+    """
 
     student: str
     assignment: Assignment
@@ -44,6 +49,7 @@ class Graded:
     problems: tuple[str, ...] = ()
     sha256: Mapping[str, str] = field(default_factory=dict)
     version: str = __version__
+    notes: tuple[str, ...] = ()
 
     def earned(self, public_only: bool = False) -> float:
         return sum(each.earned for each in self.results if each.test.public or not public_only)
@@ -71,11 +77,13 @@ def grade(
     if problems:
         results = [Result(test, False, ("not run: see above",)) for test in tests]
         return Graded(student, assignment, twist, tuple(results), tuple(problems), hashes)
-    broken = dict(missing)
+    broken, notes = dict(missing), list(missing.values())
     for module, source in sources.items():
         outcome = runner.run(assignment, module, source, [])
         if not outcome.imported or outcome.status != "ended":
-            broken[module] = "the file cannot be imported: " + "; ".join(trouble(outcome, assignment, module))
+            why = "; ".join(trouble(outcome, assignment, module))
+            broken[module] = f"the file cannot be imported: {why}"
+            notes.append(f"{file_name(module)} cannot be imported: {why}")
     results = []
     for test in tests:
         exercise = assignment.exercise(test.exercise)
@@ -85,7 +93,20 @@ def grade(
         cases = draw(assignment, test, secret)
         outcome = runner.run(assignment, exercise.module, sources[exercise.module], cases)
         results.append(judge(assignment, test, exercise, cases, outcome, twist, hashes[file_name(exercise.module)]))
-    return Graded(student, assignment, twist, tuple(results), (), hashes)
+    lost = any(not each.passed and assignment.exercise(each.test.exercise).module == TWIST for each in results)
+    if lost and TWIST in sources and begins_otherwise(sources[TWIST], skeleton_of(assignment, TWIST, twist)):
+        notes.append(f"the first lines of twist.py are not those drawn for {student}: another student's file, "
+                     "another secret, or a name written differently than when it was handed out?")  # fmt: skip
+    return Graded(student, assignment, twist, tuple(results), (), hashes, notes=tuple(notes))
+
+
+def begins_otherwise(source: bytes, skeleton: str) -> bool:
+    """Is the file's docstring, which names the drawn numbers, another one than the skeleton's? Layout aside."""
+    try:
+        mine, given = (ast.get_docstring(ast.parse(each)) or "" for each in (source, skeleton))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return bool(mine) and mine.split() != given.split()
 
 
 def read_files(assignment: Assignment, folder: Path) -> tuple[dict[str, bytes], dict[str, str]]:
@@ -129,6 +150,9 @@ def judge(
     with np.errstate(all="ignore"):
         for i, case in enumerate(cases):
             if i not in outcome.results:
+                if is_blank(outcome, assignment):  # nothing to look at, and no hint before anything was tried
+                    says = trouble(outcome, assignment, exercise.module)
+                    return Result(test, False, tuple(says)) if test.public else _failed(test, says)
                 says = [
                     f"in case {i + 1} of {len(cases)}: {called(case)}",
                     *trouble(outcome, assignment, exercise.module),
@@ -140,7 +164,8 @@ def judge(
             if difference is not None:
                 likely = looks_as_if(assignment, exercise, case, outcome.results[i], expected, twist)
                 says = [f"it looks as if {likely}"] if likely else []
-                return _failed(test, [*says, f"in case {i + 1} of {len(cases)}: {called(case)}", difference.says])
+                says += [f"in case {i + 1} of {len(cases)}: {called(case)}", difference.says, *printed(outcome)]
+                return _failed(test, says)
     if outcome.sha256 != sha256 or outcome.status != "ended":
         return _failed(test, trouble(outcome, assignment, exercise.module))
     return Result(test, True)
@@ -150,16 +175,30 @@ def _failed(test: CourseTest, says: Sequence[str]) -> Result:
     return Result(test, False, (*says, f"hint: {test.hint}") if test.public else (f"hint: {test.hint}",))
 
 
+def is_blank(outcome: Outcome, assignment: Assignment) -> bool:
+    """Did it end where an exercise is still to be written, this one or one that it calls?"""
+    return outcome.error == "NotImplementedError" and outcome.message in {each.message for each in assignment.exercises}
+
+
+def printed(outcome: Outcome) -> list[str]:
+    said = outcome.printed.strip()
+    return [f"it printed: {said[:300]}"] if said else []
+
+
 def trouble(outcome: Outcome, assignment: Assignment, module: str) -> list[str]:
     """Why nothing came back, and what was printed meanwhile."""
     limits = assignment.limits
-    where = f" ({file_name(module)}, line {outcome.line})" if outcome.line else ""
+    place = f"({file_name(module)}, line {outcome.line})"
+    where = f" {place}" if outcome.line and place not in outcome.message else ""  # a SyntaxError says it itself
+    absent = re.fullmatch(r"module '[\w.]+' has no attribute '(\w+)'", outcome.message) if not outcome.line else None
     if outcome.forbidden:
         says = [f"it was stopped, because the code {outcome.forbidden}"]
     elif outcome.status == "timeout":
         says = [f"no answer within {limits.seconds:g} seconds"]
     elif outcome.error == "NotImplementedError":
         says = [f"not written yet: {outcome.message}"]
+    elif absent:
+        says = [f"{file_name(module)} has no {absent[1]}: was it renamed or taken out?"]
     elif outcome.error == "SystemExit":
         says = [f"the code ended the program instead of returning{where}"]
     elif outcome.error == "MemoryError" or "allocate memory" in outcome.message:
@@ -168,7 +207,7 @@ def trouble(outcome: Outcome, assignment: Assignment, module: str) -> list[str]:
         says = [f"{outcome.error}: {outcome.message}{where}"]
     else:
         says = [f"the process ended without a result ({outcome.status})"]
-    return [*says, *([f"it printed: {outcome.printed.strip()[:300]}"] if outcome.printed.strip() else [])]
+    return [*says, *printed(outcome)]
 
 
 def explain_error(

@@ -88,7 +88,8 @@ def readme(assignment: Assignment) -> str:
     """The task as the student reads it."""
     lines = [f"# {assignment.title}", "", f"{assignment.minutes} minutes. It belongs to {assignment.chapter}.", ""]
     lines += [assignment.text.strip(), "", "```bash", "minirlhf course check .", "```", ""]
-    lines += ["runs the public tests, offline, and says what to look at. Run it as often as you like.", ""]
+    lines += ["runs the public tests, offline, and says what to look at; what your code printed stands below a test "
+              "that fails. Run it as often as you like.", ""]  # fmt: skip
     for exercise in assignment.exercises:
         where = f"`{exercise.name}` in `{file_name(exercise.module)}`"
         lines += [f"## {exercise.number} {exercise.title}", "", f"Write {where}.", "", exercise.text.strip(), ""]

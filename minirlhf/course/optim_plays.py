@@ -3,6 +3,7 @@
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -10,14 +11,18 @@ from minirlhf.course.jobs import Job, Values, build, callee
 
 
 def along(module: ModuleType, job: Job, values: Values) -> dict[str, Any]:
-    """The weight and the state after each of the gradients, one step after the other."""
+    """The weight and the state after each of the gradients, one step after the other, and what changed in place."""
     weight, gradients, state, *settings = (build(each, values, numpy=True) for each in job.arguments)
     step = callee(module, job, values)
     told: dict[str, Any] = {}
+    changed: set[str] = set()
     for i, gradient in enumerate(gradients, start=1):
+        given = {"weight": weight, "gradient": gradient, "state": state}
+        before = {name: each.copy() for name, each in given.items()}
         weight, state = step(weight, gradient, state, *settings)
+        changed |= {name for name, each in given.items() if not np.array_equal(each, before[name])}
         told |= {f"weight {i}": weight.copy(), f"state {i}": state.copy()}
-    return told
+    return told | {"changed in place": ", ".join(sorted(changed)) or "nothing"}
 
 
 def rates(module: ModuleType, job: Job, values: Values) -> list[float]:

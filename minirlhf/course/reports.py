@@ -20,7 +20,7 @@ def gradescope(graded: Graded) -> dict[str, Any]:
     """The results.json of Gradescope's autograder specification; scores are of all tests, public and hidden."""
     return {
         "score": graded.earned(),
-        "output": "\n".join([total_line(graded), *graded.problems]),
+        "output": "\n".join([total_line(graded), *graded.problems, *graded.notes]),
         "output_format": "text",
         "visibility": "visible",
         "stdout_visibility": "hidden",
@@ -58,7 +58,7 @@ def text(graded: Graded, public_only: bool = False) -> str:
     lines = [*graded.problems, *([""] if graded.problems else [])]
     for each in graded.results:
         lines.append(f"{'ok  ' if each.passed else 'FAIL'} {points(each):>7}  {each.test.exercise}  {each.test.name}")
-        lines += [f"{'':14}{said}" for said in each.says]
+        lines += [f"{'':14}{line}" for said in each.says for line in said.splitlines()]
     return "\n".join([*lines, "", total_line(graded, public_only)])
 
 
@@ -69,7 +69,7 @@ def points(result: Result) -> str:
 def markdown(graded: Graded) -> str:
     """The same as a page."""
     lines = [f"# {graded.assignment.title}: {graded.student}", "", f"**{total_line(graded)}**", ""]
-    lines += [f"- {problem}" for problem in graded.problems]
+    lines += [f"- {cell(said)}" for said in (*graded.problems, *graded.notes)]
     lines += ["", "| exercise | test | points | what to look at |", "|---|---|---|---|"]
     for each in graded.results:
         says = "<br>".join(cell(said) for said in each.says) or "passed"
@@ -91,10 +91,11 @@ def table(all_graded: Sequence[Graded]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     if all_graded:
         tests = [test.name for test in all_graded[0].assignment.tests]
-        writer.writerow(["student", "score", "max_score", "public_score", "problems", *tests])
+        writer.writerow(["student", "score", "max_score", "public_score", "problems", "notes", *tests])
     for graded in all_graded:
         row = [safe(graded.student), f"{graded.earned():g}", f"{graded.possible():g}", f"{graded.earned(True):g}"]
-        writer.writerow([*row, safe("; ".join(graded.problems)), *(f"{each.earned:g}" for each in graded.results)])
+        row += [safe("; ".join(said)) for said in (graded.problems, graded.notes)]
+        writer.writerow([*row, *(f"{each.earned:g}" for each in graded.results)])
     return out.getvalue()
 
 

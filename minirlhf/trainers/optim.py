@@ -65,8 +65,9 @@ def learning_rate_at(step: int, total_steps: int, config: OptimConfig) -> float:
 
     It rises linearly over warmup_steps (the first step already moves), stands at its peak at step warmup_steps, and
     reaches exactly final_fraction of the peak at step total_steps - 1, where it stays; "constant" keeps the peak. A run
-    of one step takes it at the peak: annealed to 0 it would learn nothing.
-    Raises: ValueError if step or total_steps is out of range.
+    no longer than its warm-up ends while it rises. One of a single step, without a warm-up, takes it at the peak:
+    annealed to 0 it would learn nothing.
+    Raises: ValueError if step is below 0 or total_steps below 1.
     """
     if step < 0 or total_steps < 1:
         raise ValueError(f"expected step >= 0 and total_steps >= 1, got {step} and {total_steps}")

@@ -111,6 +111,15 @@ def test_a_class_is_graded_twice_the_same_and_never_stopped(tmp_path, capsys, se
     assert "| 3.1 | rotate: every point by its angle | 0/8 | the file cannot be imported" in page
 
 
+def test_one_twist_for_all_is_graded_as_it_was_built(tmp_path, capsys, secret):
+    write(tmp_path / "in/eve", solution(draw_twist(SECRET, "practice", A03)))
+    words = ("grade", tmp_path / "in", "--assignment", "a03", "--secret", secret, "--out", tmp_path / "out")
+    _, out, _ = run(capsys, *words)
+    assert "total: 100" not in out and "not those drawn for eve" in out
+    _, out, _ = run(capsys, *words, "--same")
+    assert "total: 100 of 100 points" in out and "not those drawn" not in out
+
+
 def test_hidden_tests_show_a_name_and_a_hint(tmp_path):
     write(tmp_path / "in/eve", skeleton(draw_twist(SECRET, "eve", A03)))
     graded = batch.grade_one(A03, tmp_path / "in/eve", SECRET, tmp_path / "out")

@@ -5,10 +5,11 @@ import hashlib
 import numpy as np
 import pytest
 
-from minirlhf.course.assignment import file_name, module_source
+from minirlhf.course.assignment import file_name, load_assignment, module_source
 from minirlhf.course.feedback import compare
 from minirlhf.course.grading import draw, expected_of, grade, judge
 from minirlhf.course.kit import Twist
+from minirlhf.course.reports import as_json, markdown, table
 from minirlhf.course.runner import Outcome, Runner
 from minirlhf.course.skeleton import cut
 from tests.course.submissions import A03, SECRET, skeleton, solution, variants_of, write
@@ -122,6 +123,59 @@ def test_the_first_difference_is_told_in_numbers():
     assert compare({"out": right}, {"out": right}) is None
     missing = compare({}, {"out": right})
     assert missing is not None and missing.says == "out: nothing came back, expected float64 [2, 3]"
+
+
+def test_one_value_for_several_is_said_to_be_one():
+    said = compare({"out": np.zeros(2)}, {"out 0": np.zeros(2), "out 1": np.zeros(2), "out 1[a]": np.zeros(2)})
+    assert said is not None and said.says == "out: one value came back, expected 2 (out 0 and so on)"
+
+
+def test_what_is_not_written_yet_is_said_without_a_hint(runner, tmp_path):
+    whole = graded(runner, tmp_path, skeleton(TWIST_OF["both"]))
+    test = named(whole.results, "rotate: every point by its angle").test
+    assert named(whole.results, test.name).says == (f"not written yet: {A03.exercise(test.exercise).message}",)
+
+
+def test_what_a_wrong_answer_printed_is_shown(runner, tmp_path):
+    files = solution(TWIST_OF["both"])
+    files["rope.py"] = files["rope.py"].replace("return torch.cat(", "print('look here'); return 0 * torch.cat(")
+    says = named(graded(runner, tmp_path, files).results, "rotate: every point by its angle").says
+    assert any(said.startswith("it printed: look here") for said in says)
+
+
+def test_files_that_cannot_be_imported_or_lack_the_function_are_noted(runner, tmp_path):
+    files = solution(TWIST_OF["both"]) | {"rope.py": "def rotate((x):\n    return x\n"}
+    files["attention.py"] += "\n\nmy_attend = eager_attend\ndel eager_attend\n"
+    whole = graded(runner, tmp_path, files)
+    assert len(whole.notes) == 1 and whole.notes[0].startswith("rope.py cannot be imported: SyntaxError")
+    assert whole.notes[0].count("rope.py, line 1") == 1, "the line is said once"
+    says = named(whole.results, "attend: everything is visible").says
+    assert "attention.py has no eager_attend: was it renamed or taken out?" in says
+    (tmp_path / "rope.py").unlink()
+    assert graded(runner, tmp_path, {}).notes == ("rope.py is missing",)
+
+
+def test_a_twist_that_is_not_this_students_is_noted_and_a_reformatted_one_is_not(runner, tmp_path):
+    files = solution(Twist(cap=2.4, slope=0.25))
+    whole = graded(runner, tmp_path, files, TWIST_OF["both"])
+    assert len(whole.notes) == 1 and "not those drawn for somebody" in whole.notes[0]
+    for report in (markdown(whole), table([whole]), as_json(whole)):
+        assert "not those drawn for somebody" in report
+    assert graded(runner, tmp_path, files, Twist(cap=2.4, slope=0.25)).notes == ()
+    blank = skeleton(TWIST_OF["both"])
+    blank["twist.py"] = blank["twist.py"].replace("\n1. ", "\n\n   1.  ", 1)
+    assert graded(runner, tmp_path, blank).notes == ()
+
+
+def test_what_must_not_change_in_place_is_watched(runner, tmp_path):
+    a05 = load_assignment("a05")
+    twist = next(iter(variants_of(a05).values()))
+    files = solution(twist, a05)
+    before = "velocity = momentum * velocity + gradient"
+    assert files["optimizers.py"].count(before) == 1
+    files["optimizers.py"] = files["optimizers.py"].replace(before, "velocity *= momentum; velocity += gradient")
+    says = named(grade(a05, write(tmp_path, files), "somebody", twist, runner).results, "momentum: one step").says
+    assert "out['changed in place']: got 'state', expected 'nothing'" in [said.replace(" (text)", "") for said in says]
 
 
 def test_the_skeletons_of_one_module_do_not_drag_others_down(runner, tmp_path):

@@ -92,6 +92,7 @@ def test_differences_of_texts_counts_and_kinds_are_told():
     for got, right, says in (
         ("ab", "abc", "got 'ab', expected 'abc'"),
         (b"a", "a", "nothing came back"),
+        (1.23456789, 1.23456788, "got 1.23456789, expected 1.23456788"),
         ([1, 2], [1, 3], "out[1]: got 2, expected 3"),
         ([1], [1, 3], "got shape [1], expected [2]"),
         ({"a": 1, "b": 2}, {"a": 1}, "length of out: got 2, expected 1"),
