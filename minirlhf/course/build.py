@@ -127,12 +127,18 @@ def read_students(path: Path | None) -> list[str]:
     """One a line, as Gradescope knows them (their e-mail address); the folder of each has the same name."""
     if path is None:
         return []
-    found = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    unfit, expected = "the list of students cannot be used", "one name a line: letters, digits and .@+-_, each once"
+    if not path.is_file():
+        raise UserError(unfit, where=str(path), found="no such file", expected=expected)
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # some editors begin a file with a mark
+    except UnicodeDecodeError as error:
+        raise UserError(unfit, where=str(path), found=str(error), fix="save it as UTF-8") from error
+    found = [line.strip() for line in lines if line.strip()]
     strange = [name for name in found if not re.fullmatch(r"\w[\w.@+-]*", name)]
     if not found or strange or len(set(found)) < len(found):
         what = f"{strange[0]!r}" if strange else "a name twice" if found else "nobody"
-        raise UserError("the list of students cannot be used", where=str(path), found=what,
-                        expected="one name a line: letters, digits and .@+-_, each once")  # fmt: skip
+        raise UserError(unfit, where=str(path), found=what, expected=expected)
     return found
 
 

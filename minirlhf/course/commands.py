@@ -22,7 +22,7 @@ from minirlhf.errors import UserError
 class New:
     """Make a folder to work in: the library's own files with the exercises cut out, and what is asked."""
 
-    assignment: tyro.conf.Positional[str]  # its number, for example a03
+    assignment: tyro.conf.Positional[str]  # its number, for example a03; an unknown one is answered with all
     folder: tyro.conf.Positional[Path]  # the folder to make; one that holds something is left alone
     student: str = PRACTICE  # whose it is: a student's twist depends on it
     secret: Path | None = None  # the teacher's file with at least 16 bytes; without it everybody can reckon the twist
@@ -141,6 +141,8 @@ def run_build(command: Build) -> list[Path]:
 
 
 def run_similar(command: Similar) -> list[similar.Pair]:
+    if not 0 <= command.least <= 1:
+        raise UserError("no share", found=f"--least {command.least:g}", expected="a number from 0 to 1, such as 0.6")
     assignment = load_assignment(command.assignment)
     pairs = similar.alike(assignment, batch.submissions_of(command.folder), command.least)
     for pair in pairs:

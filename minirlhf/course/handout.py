@@ -29,12 +29,13 @@ def read_secret(path: Path | None) -> bytes:
     """The teacher's secret, without the line's end. No file is the empty secret, which everybody knows."""
     if path is None:
         return b""
+    make = 'make it once, and keep it:  python -c "import secrets; print(secrets.token_hex())" > secret.txt'
+    if not path.is_file():
+        raise UserError("there is no such secret", where=str(path), fix=make)
     secret = path.read_bytes().strip()
     if len(secret) < 16:
-        raise UserError(
-            "the secret is too short to be one", where=str(path), found=f"{len(secret)} bytes", expected="at least 16",
-            fix='python -c "import secrets; print(secrets.token_hex())" > secret.txt',
-        )  # fmt: skip
+        raise UserError("the secret is too short to be one", where=str(path), found=f"{len(secret)} bytes",
+                        expected="at least 16", fix=make)  # fmt: skip
     return secret
 
 

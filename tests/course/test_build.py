@@ -126,6 +126,11 @@ def test_the_list_of_students_is_read_with_care(tmp_path):
         with pytest.raises(UserError, match="list of students") as caught:
             read_students(path)
         assert found in str(caught.value)
+    path.write_bytes(b"\xef\xbb\xbfalice@school.org\r\n")  # as some editors write UTF-8
+    assert read_students(path) == ["alice@school.org"]
+    path.write_bytes("joão@school.org".encode("latin-1"))
+    with pytest.raises(UserError, match="save it as UTF-8"):
+        read_students(path)
 
 
 def test_the_command_says_what_it_made_and_overwrites_nothing(tmp_path, capsys):

@@ -63,6 +63,13 @@ def test_wrong_words_are_answered(tmp_path, capsys):
     ):
         code, _, err = run(capsys, *words)
         assert code == 2 and said in err
+    for words, said in (
+        (("new", "a03", tmp_path / "x", "--secret", tmp_path / "none"), "secrets.token_hex"),
+        (("build", "a03", tmp_path / "x", "--students", tmp_path / "none"), "one name a line"),
+        (("similar", tmp_path, "--assignment", "a03", "--least", "60"), "a number from 0 to 1"),
+    ):
+        code, _, err = run(capsys, *words)
+        assert code == 2 and said in err and not (tmp_path / "x").exists()
     short = tmp_path / "short.txt"
     short.write_text("123456", encoding="utf-8")
     code, _, err = run(capsys, "new", "a03", tmp_path / "x", "--secret", short)
