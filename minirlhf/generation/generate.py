@@ -5,6 +5,7 @@ Dimension letters: B prompts, P prompt tokens (left-padded), R response tokens, 
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import isfinite
 
 import torch
 from torch import Tensor
@@ -13,7 +14,9 @@ from minirlhf.errors import UserError
 from minirlhf.generation.sampling import SamplingConfig, sample_tokens
 from minirlhf.models.gpt import GPT
 from minirlhf.models.speed import decoding_compiled, uncompiled
+from minirlhf.nn.cache import KVCache
 from minirlhf.nn.linear import FEW_ROWS
+from minirlhf.objectives.guards import NonFiniteError
 from minirlhf.records import Generation, PromptBatch
 
 
@@ -54,9 +57,9 @@ def generate(
     ids = prompts.ids  # [b P], later [b 1]: the tokens not yet in the cache
     with evaluating(model), torch.inference_mode():
         for step in range(sampling.max_new_tokens):
-            logits, cache = model.decode(ids, None if mask is None else mask[:, : prompt_tokens + step], cache)  # [b V]
-            chosen, chosen_log_probs = sample_tokens(
-                without(logits, banned_ids), sampling, uniforms=uniforms[rows, step]
+            seen = None if mask is None else mask[:, : prompt_tokens + step]
+            chosen, chosen_log_probs, cache = write_one(
+                model, ids, seen, cache, banned_ids, sampling, uniforms[rows, step]
             )
             response[rows, step], log_probs[rows, step] = chosen, chosen_log_probs
             ids = chosen[:, None]
@@ -84,6 +87,37 @@ def generate(
         ended=is_stop.any(dim=1),
         log_probs=log_probs[:, :length].masked_fill(~response_mask, 0.0),
     )
+
+
+def write_one(
+    model: GPT,
+    ids: Tensor,
+    mask: Tensor | None,
+    cache: KVCache,
+    banned_ids: Sequence[int],
+    sampling: SamplingConfig,
+    uniforms: Tensor,
+) -> tuple[Tensor, Tensor, KVCache]:
+    """Read ids [b T], write one token for each row: int64 [b], its log-prob [b], and the cache with ids added.
+
+    Where decoding is compiled, the draw is compiled with it. Greedily it is not: there NaN would pass unseen.
+    """
+    if sampling.greedy or not decoding_compiled(model):
+        logits, cache = model.decode(ids, mask, cache)  # [b V]
+        chosen, log_probs = sample_tokens(without(logits, banned_ids), sampling, uniforms=uniforms)
+        return chosen, log_probs, cache
+    banned = tuple(banned_ids)
+    (chosen, log_probs), cache = model.decode(ids, mask, cache, drawn, banned, sampling, uniforms.contiguous())
+    if not isfinite(log_probs.sum().item()):
+        raise NonFiniteError("the model's logits are not finite, so no token can be drawn")
+    return chosen, log_probs, cache
+
+
+def drawn(
+    logits: Tensor, banned_ids: Sequence[int], sampling: SamplingConfig, uniforms: Tensor
+) -> tuple[Tensor, Tensor]:
+    """sample_tokens of what is not banned: logits [b V], uniforms [b] -> int64 [b], log_probs [b]."""
+    return sample_tokens(without(logits, banned_ids), sampling, uniforms=uniforms)
 
 
 def stream(

@@ -56,9 +56,9 @@ def sample_tokens(
     The log-prob is that of the distribution drawn from, so after temperature, top-k and top-p; greedy is certain,
     its log-prob 0. Randomness is one uniform number per row: float64 [B] in [0, 1), drawn from `generator` when not
     given. A row's token depends on its own logits and its own number only.
-    Raises NonFiniteError if a row holds NaN, +inf, or -inf only.
+    Raises NonFiniteError if a row holds NaN, +inf, or -inf only; compiled code cannot, and has the log-prob NaN then.
     """
-    if not bool(logits.amax(dim=-1).isfinite().all()):  # a NaN anywhere in a row is its maximum
+    if not torch.compiler.is_compiling() and not bool(logits.amax(dim=-1).isfinite().all()):  # NaN beats every maximum
         raise NonFiniteError("the model's logits are not finite, so no token can be drawn")
     if sampling.greedy:
         ids = logits.argmax(dim=-1)
@@ -114,4 +114,4 @@ def invert_cumulative(log_probs: Tensor, uniforms: Tensor) -> Tensor:
     summed = log_probs.exp().cumsum(dim=-1, dtype=torch.float64)  # [B V]
     total = summed[:, -1:]
     threshold = torch.minimum(uniforms[:, None] * total, total * BELOW_ONE)  # where u · total rounds up to the total
-    return torch.searchsorted(summed, threshold, right=True).squeeze(-1)
+    return (summed <= threshold).sum(dim=-1)  # how many do not exceed it

@@ -6,12 +6,13 @@ meet the whole buffer of the cache, what is not written yet is masked, and the p
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minirlhf.models.gpt import GPT
+from minirlhf.models.gpt import GPT, Then, itself
 from minirlhf.nn.cache import Buffers
 
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -81,13 +82,23 @@ class Recording:
     out: Tensor
 
 
-def replaying(recorder: Recorder = record) -> Callable[..., Tensor]:
-    """A function for GPT.read_one, in read_tokens' place: records when it is given new buffers, replays after that."""
+def replaying(recorder: Recorder = record) -> Callable[..., Any]:
+    """A function for GPT.read_one, in read_tokens' place: records when it is given new buffers, replays after that.
+
+    Recorded is the way to the logits; what comes then is done as it is written.
+    """
     last: Recording | None = None
 
     def read_one(
-        model: GPT, ids: Tensor, attention_mask: Tensor | None, keys: Buffers, values: Buffers, length: int
-    ) -> Tensor:
+        model: GPT,
+        ids: Tensor,
+        attention_mask: Tensor | None,
+        keys: Buffers,
+        values: Buffers,
+        length: int,
+        then: Then = itself,
+        *arguments: Any,
+    ) -> Any:
         nonlocal last
         now = inputs_of(ids, attention_mask, keys[0].shape[2], length)
         if last is None or last.keys is not keys:
@@ -98,6 +109,6 @@ def replaying(recorder: Recorder = record) -> Callable[..., Tensor]:
             for kept, new in zip(last.inputs, now, strict=True):
                 kept.copy_(new)
         last.replay()
-        return last.out.clone()
+        return then(last.out.clone(), *arguments)
 
     return read_one

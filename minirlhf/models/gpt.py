@@ -8,6 +8,7 @@ Dimension letters: B batch, T new tokens, S cached + new tokens, D width, V voca
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,14 @@ from minirlhf.nn.cache import AnyCache, Buffers, KVCache, empty_cache
 from minirlhf.nn.linear import linear
 from minirlhf.nn.norm import LayerNorm, RMSNorm
 from minirlhf.nn.rope import Rotation, rotation_table
+
+Then = Callable[..., Any]
+"""What is made of logits [B V], and of whatever else it is given."""
+
+
+def itself(logits: Tensor) -> Tensor:
+    """The logits as they are."""
+    return logits
 
 
 class Block(nn.Module):
@@ -55,7 +64,7 @@ class GPT(nn.Module):
     def __init__(self, config: GPTConfig, generator: torch.Generator | None = None, attend: Attend = eager_attend):
         super().__init__()
         self.config = config
-        self.read_one: Callable[..., Tensor] = read_tokens  # or the same compiled: models/speed.py
+        self.read_one: Callable[..., Any] = read_tokens  # or the same compiled: models/speed.py
         with torch.random.fork_rng(devices=[]):  # torch's layers draw weights we replace: leave its generator alone
             self.token_embedding = nn.Embedding(config.vocab_size, config.width)
             learned = config.positions == "learned"
@@ -107,14 +116,18 @@ class GPT(nn.Module):
         return self.logits(x)
 
     @torch.no_grad()
-    def decode(self, ids: Tensor, attention_mask: Tensor | None, cache: KVCache) -> tuple[Tensor, KVCache]:
+    def decode(
+        self, ids: Tensor, attention_mask: Tensor | None, cache: KVCache, then: Then = itself, *arguments: Any
+    ) -> tuple[Any, KVCache]:
         """Logits for the token after the last of ids [B T], [B V], and the cache with ids added. No gradient.
 
-        attention_mask bool [B S] covers the cached tokens and ids; None when no token is padding.
+        attention_mask bool [B S] covers the cached tokens and ids; None when no token is padding. With `then`, instead
+        of the logits what it makes of them, then(logits, *arguments): compiled decoding compiles it too.
         """
         cache = cache.reserve(ids.shape[1])
         read = self.read_one if ids.shape[1] == 1 else read_tokens
-        return read(self, ids, attention_mask, cache.keys, cache.values, cache.length), cache.advance(ids.shape[1])
+        found = read(self, ids, attention_mask, cache.keys, cache.values, cache.length, then, *arguments)
+        return found, cache.advance(ids.shape[1])
 
     def logits(self, x: Tensor) -> Tensor:
         """How well each token of the vocabulary would come next after x, [... D] -> [... V]."""
@@ -161,10 +174,19 @@ class GPT(nn.Module):
         return causal if attention_mask is None else causal & attention_mask[:, None, None, :]
 
 
-def read_tokens(model: GPT, ids: Tensor, mask: Tensor | None, keys: Buffers, values: Buffers, length: int) -> Tensor:
-    """What GPT.decode does, ids [B T] -> logits [B V], with the cache taken apart, as a compiler wants it."""
+def read_tokens(
+    model: GPT,
+    ids: Tensor,
+    mask: Tensor | None,
+    keys: Buffers,
+    values: Buffers,
+    length: int,
+    then: Then = itself,
+    *arguments: Any,
+) -> Any:
+    """What GPT.decode does, ids [B T] -> then(logits [B V]), with the cache taken apart, as a compiler wants it."""
     x, _ = model.hidden(ids, mask, KVCache(keys, values, length, [length]), asked=1)
-    return model.logits(x[:, 0])
+    return then(model.logits(x[:, 0]), *arguments)
 
 
 def make_norm(config: GPTConfig) -> LayerNorm | RMSNorm:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from minirlhf.errors import UserError
-from minirlhf.generation.generate import generate
+from minirlhf.generation.generate import generate, write_one
 from minirlhf.generation.sampling import SamplingConfig
 from minirlhf.models.gpt import GPT, GPTConfig
 from minirlhf.models.speed import compile_blocks, compile_decoding, find_attend, keep_freed_memory, set_attend
@@ -15,6 +15,7 @@ from minirlhf.nn.attention import eager_attend
 from minirlhf.nn.fused_attention import kernels
 from minirlhf.nn.lean_attention import lean_attend
 from minirlhf.nn.linear import FEW_ROWS
+from minirlhf.objectives.guards import NonFiniteError
 from minirlhf.objectives.likelihood import sequence_cross_entropy, sequence_log_probs
 from minirlhf.records import PromptBatch
 
@@ -147,3 +148,20 @@ def test_compiled_decoding_writes_what_it_wrote_before(padded):
     assert counters["stats"]["unique_graphs"] <= 2, (
         "compiled again for every length"
     )  # the first may take two equal sizes for one
+
+
+def test_compiled_decoding_refuses_logits_that_are_not_finite():
+    """Compiled code cannot stop by itself: its log-prob is NaN, its token one of the vocabulary."""
+    model = GPT(SHAPES["llama"], torch.Generator().manual_seed(1), lean_attend)
+    compile_decoding(model)
+    ids = torch.zeros(1, 3, dtype=torch.int64)
+    prompts = PromptBatch(ids, torch.ones_like(ids, dtype=torch.bool), ("",))
+    assert (
+        generate(model, prompts, SamplingConfig(2), (), 0, torch.Generator().manual_seed(3)).log_probs.isfinite().all()
+    )
+    with torch.no_grad():
+        model.final_norm.weight[0] = torch.nan
+    cache = model.empty_cache(1, 8)
+    uniforms = torch.full((1,), 0.5, dtype=torch.float64)
+    with torch.inference_mode(), pytest.raises(NonFiniteError, match="no token can be drawn"):
+        write_one(model, ids[:, :1], None, cache, (), SamplingConfig(2), uniforms)
