@@ -112,6 +112,12 @@ def check(command: Check) -> Graded:
 def run_grade(command: Grade) -> list[Graded]:
     assignment, secret = load_assignment(command.assignment), read_secret(command.secret)
     submissions = batch.submissions_of(command.folder)
+    if command.out.resolve().is_relative_to(command.folder.resolve()):
+        raise UserError(
+            "results among the submissions would be taken for submissions the next time",
+            found=f"--out {command.out}",
+            expected=f"a folder outside {command.folder}",
+        )
     if not secret:
         print(NO_SECRET, file=sys.stderr)
     if command.jobs < 1:

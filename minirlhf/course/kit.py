@@ -62,8 +62,10 @@ def seed_of(secret: bytes, student: str, assignment: str, purpose: str) -> int:
 
 
 def draw_twist(secret: bytes, student: str, assignment: Assignment) -> Twist:
-    """This student's twist: HMAC-SHA256(secret, student, assignment) decides it."""
-    return twist_of(assignment).draw(key(secret, student, assignment.name, "twist")) if assignment.twist else {}
+    """This student's twist: HMAC-SHA256(secret, student, assignment) decides it. Ada@… and ada@… are one student."""
+    if not assignment.twist:
+        return {}
+    return twist_of(assignment).draw(key(secret, student.strip().casefold(), assignment.name, "twist"))
 
 
 def draw(assignment: Assignment, test: CourseTest, secret: bytes) -> list[Case]:

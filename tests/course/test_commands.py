@@ -91,6 +91,8 @@ def test_a_class_is_graded_twice_the_same_and_never_stopped(tmp_path, capsys, se
         os.mkfifo(folder / "fifo/rope.py")
     (folder / "attention.py").write_text("not a submission", encoding="utf-8")
     words = ("grade", folder, "--assignment", "a03", "--secret", secret, "--out")
+    code, _, err = run(capsys, *words, folder / "results")
+    assert code == 2 and "a folder outside" in err and not (folder / "results").exists()
     for out in ("one", "two"):
         code, _, _ = run(capsys, *words, tmp_path / out)
         assert code == 0

@@ -73,6 +73,7 @@ def test_the_secret_the_student_and_the_assignment_decide():
     drawn = draw_twist(SECRET, "alice", A03)
     assert drawn == draw_twist(SECRET, "alice", A03)
     assert {tuple(draw_twist(SECRET, f"student {i}", A03)) for i in range(99)} == set(twists.PAIRS)
+    assert draw_twist(SECRET, " Alice", A03) == drawn, "addresses are written in more than one way"
     assert draw_twist(b"another secret", "alice", A03) != drawn
     assert draw_twist(SECRET, "alice", replace(A03, name="a10")) != drawn
     assert draw_twist(SECRET, "ab", replace(A03, name="c")) != draw_twist(SECRET, "a", replace(A03, name="bc"))
