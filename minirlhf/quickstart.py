@@ -130,7 +130,7 @@ def plan(quickstart: Quickstart) -> Plan:
                 ),
             ),
         ),
-        held_out_prompts=400 if full else 40,
+        held_out_prompts=300 if full else 40,
     )
 
 

@@ -1,7 +1,7 @@
 """Training without autograd: the decoder, its gradients and AdamW, all from this folder, in one loop.
 
     logits  = gpt(weights, ids)                                  forward
-    dlogits = (softmax(logits) - onehot(targets)) / n            cross_entropy.py, eq. 4
+    dlogits = (softmax(logits) - onehot(targets)) / n            cross_entropy.py
     dweights = gpt_grad(weights, ids, dlogits)                   backward, by hand
     weights <- adamw(weights, dweights)                          step
 
