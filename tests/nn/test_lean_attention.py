@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from minirlhf.nn import lean_attention
 from minirlhf.nn.attention import eager_attend
-from minirlhf.nn.lean_attention import blocks, lean_attend
+from minirlhf.nn.lean_attention import blocks, lean_attend, one_asks
 
 
 @st.composite
@@ -45,6 +45,15 @@ def test_equals_the_definition_and_its_gradient(case):
     torch.testing.assert_close(out, wanted, rtol=1e-12, atol=1e-13)
     for one, other in zip(mine, theirs, strict=True):
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-11, atol=1e-12)
+
+
+@given(causal_cases())
+def test_one_token_that_asks_hears_the_same_when_products_are_sums(case):
+    """What compiled decoding does; here as it is written."""
+    (q, k, v), visible, _ = case
+    q, visible = q[:, :, -1:], visible[..., -1:, :]
+    heard = one_asks(q * q.shape[-1] ** -0.5, k, v, visible)
+    torch.testing.assert_close(heard, eager_attend(q, k, v, visible), rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
