@@ -36,6 +36,7 @@ NO_MATHEMATICS = {
     "compile_blocks": "the same formulas, compiled (tests/models/test_speed.py)",
     "uncompiled": "a switch",
     "compile_decoding": "the same formulas, compiled (tests/models/test_speed.py)",
+    "itself": "nothing is done",
     "whole_cache": "storage",
     "any_cache": "a type",
     "inputs_of": "bookkeeping (tests/models/test_decoding_graph.py)",
@@ -55,6 +56,7 @@ FASTER = {
     "read_whole": "hidden",  # tests/models/test_decoding_graph.py
     "read_tokens": "hidden",  # with a cache: tests/models/test_gpt.py
     "lean_attend": "eager_attend",  # tests/nn/test_lean_attention.py
+    "one_asks": "eager_attend",
     "lean_attention": "eager_attend",
     "attended": "eager_attend",
     "attended_blocks": "eager_attend",
