@@ -109,7 +109,7 @@ def write_one(
     banned = tuple(banned_ids)
     (chosen, log_probs), cache = model.decode(ids, mask, cache, drawn, banned, sampling, uniforms.contiguous())
     if not isfinite(log_probs.sum().item()):
-        raise NonFiniteError("the model's logits are not finite, so no token can be drawn")
+        raise NonFiniteError("a drawn token has no finite log-prob, since the model's logits are not finite")
     return chosen, log_probs, cache
 
 

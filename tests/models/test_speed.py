@@ -163,5 +163,5 @@ def test_compiled_decoding_refuses_logits_that_are_not_finite():
         model.final_norm.weight[0] = torch.nan
     cache = model.empty_cache(1, 8)
     uniforms = torch.full((1,), 0.5, dtype=torch.float64)
-    with torch.inference_mode(), pytest.raises(NonFiniteError, match="no token can be drawn"):
+    with torch.inference_mode(), pytest.raises(NonFiniteError, match="logits are not finite"):
         write_one(model, ids[:, :1], None, cache, (), SamplingConfig(2), uniforms)
