@@ -136,7 +136,7 @@ def read_students(path: Path | None) -> list[str]:
         raise UserError(unfit, where=str(path), found=str(error), fix="save it as UTF-8") from error
     found = [line.strip() for line in lines if line.strip()]
     strange = [name for name in found if not re.fullmatch(r"\w[\w.@+-]*", name)]
-    if not found or strange or len(set(found)) < len(found):
+    if not found or strange or len({name.casefold() for name in found}) < len(found):  # one student, as kit.py has it
         what = f"{strange[0]!r}" if strange else "a name twice" if found else "nobody"
         raise UserError(unfit, where=str(path), found=what, expected=expected)
     return found

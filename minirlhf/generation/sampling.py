@@ -114,4 +114,5 @@ def invert_cumulative(log_probs: Tensor, uniforms: Tensor) -> Tensor:
     summed = log_probs.exp().cumsum(dim=-1, dtype=torch.float64)  # [B V]
     total = summed[:, -1:]
     threshold = torch.minimum(uniforms[:, None] * total, total * BELOW_ONE)  # where u · total rounds up to the total
-    return (summed <= threshold).sum(dim=-1)  # how many do not exceed it
+    ids = torch.searchsorted(summed, threshold, right=True).squeeze(-1)
+    return ids.clamp(max=log_probs.shape[-1] - 1)  # NaN would lie behind the last token, where nobody may look it up

@@ -81,7 +81,7 @@ def compile_decoding(model: GPT) -> None:
     if model.causal.is_cuda:
         model.read_one = replaying()
         return
-    # From one kernel to the next it goes in C++: from Python that takes a quarter of a small model's step.
+    # From one kernel to the next it goes in C++: from Python that takes a seventh of a small model's step.
     compiled = torch.compile(read_tokens, dynamic=True, fullgraph=True, options={"cpp_wrapper": True})
 
     def read_one(*arguments: Any) -> Any:

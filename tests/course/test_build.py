@@ -121,7 +121,13 @@ def test_the_list_of_students_is_read_with_care(tmp_path):
     path = tmp_path / "students.txt"
     path.write_text("alice@school.org\n\n  bob-2\n", encoding="utf-8")
     assert read_students(path) == ["alice@school.org", "bob-2"]
-    for text, found in (("", "nobody"), ("a\na\n", "a name twice"), ("../up\n", "../up"), (".hidden\n", ".hidden")):
+    for text, found in (
+        ("", "nobody"),
+        ("a\na\n", "a name twice"),
+        ("Ada@x\nada@x\n", "a name twice"),
+        ("../up\n", "../up"),
+        (".hidden\n", ".hidden"),
+    ):
         path.write_text(text, encoding="utf-8")
         with pytest.raises(UserError, match="list of students") as caught:
             read_students(path)
