@@ -24,7 +24,7 @@ from typing import Any
 from benchmarks.figures import OURS, STYLE, THEIRS
 from benchmarks.suite import RESULTS, ROOT, Bar, Job, Measurement, Table, options, ratio, run, write
 from minirlhf.data.shipped import shipped_path
-from minirlhf.runs import RunOptions
+from minirlhf.runs.run import RunOptions
 from minirlhf.stages.pretrain import PretrainStage
 from minirlhf.trainers.pretrain import PretrainConfig
 

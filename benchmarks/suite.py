@@ -172,7 +172,7 @@ def peak_rss_mib() -> float:
     if status.exists():
         line = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) / 1024
-    from minirlhf.run_clock import peak_rss_mib as from_getrusage
+    from minirlhf.runs.clock import peak_rss_mib as from_getrusage
 
     return from_getrusage()
 

@@ -53,8 +53,8 @@ def prepare_road(folder: Path, quick: bool) -> None:
     from minirlhf.models.checkpoint import load_model
     from minirlhf.models.heads import RewardModel
     from minirlhf.models.hugging_face import export_hugging_face
-    from minirlhf.quickstart import Quickstart, plan
     from minirlhf.stages.pretrain import run_pretrain
+    from minirlhf.stages.quickstart import Quickstart, plan
     from minirlhf.stages.reward import run_reward
     from minirlhf.stages.sft import run_sft
     from minirlhf.stages.tokenizer import run_tokenizer
@@ -78,7 +78,7 @@ def prepare_road(folder: Path, quick: bool) -> None:
 
 def settings_of(quick: bool) -> Any:
     """The quickstart's PPO settings, for ROLLOUTS rollouts, with the optimizer tuned."""
-    from minirlhf.quickstart import Quickstart, plan
+    from minirlhf.stages.quickstart import Quickstart, plan
 
     config = plan(Quickstart(Path("unused"), scale="smoke" if quick else "full")).ppo.training
     steps = config.steps if quick else ROLLOUTS
@@ -117,7 +117,7 @@ def minirlhf_ppo(road: str, seed: int, quick: bool) -> Measurement:
     """The loop behind `minirlhf ppo` with the quickstart's settings."""
     from benchmarks.ours import as_the_command
     from minirlhf.models.heads import ValueModel
-    from minirlhf.runs import RunOptions
+    from minirlhf.runs.run import RunOptions
     from minirlhf.stages.policy import PolicyOptions, prepare
     from minirlhf.trainers.muon import make_optimizer
     from minirlhf.trainers.ppo import actor_critic, train_ppo

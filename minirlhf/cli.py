@@ -103,7 +103,7 @@ def dispatch(name: str, arguments: Sequence[str]) -> int:
     """Reads the flags of one command and runs it."""
     import tyro
 
-    from minirlhf.processes import silent
+    from minirlhf.parallel.processes import silent
 
     if name not in COMMANDS:
         raise UserError("there is no such command", found=name, expected=", ".join(COMMANDS), fix="minirlhf --help")
@@ -124,8 +124,8 @@ def run_settings(function: Any, settings: Any, name: str, arguments: Sequence[st
     """Calls the command's function and translates how it ended into an exit code."""
     from minirlhf.models.speed import keep_freed_memory
     from minirlhf.objectives.guards import NonFiniteError
-    from minirlhf.processes import LostProcess, joined, started
-    from minirlhf.runs import Interrupted, RunOptions
+    from minirlhf.parallel.processes import LostProcess, joined, started
+    from minirlhf.runs.run import Interrupted, RunOptions
 
     keep_freed_memory()
     run = getattr(settings, "run", None)
@@ -189,6 +189,6 @@ def _said_before(message: str) -> bool:
     """Has another of several processes said the same?"""
     if "WORLD_SIZE" not in os.environ:
         return False
-    from minirlhf.processes import said_before
+    from minirlhf.parallel.processes import said_before
 
     return said_before(message)

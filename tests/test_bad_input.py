@@ -20,11 +20,11 @@ from minirlhf import cli
 from minirlhf.models.checkpoint import save_checkpoint
 from minirlhf.models.gpt import GPT, GPTConfig
 from minirlhf.models.heads import Classifier, RewardModel
-from minirlhf.run_files import read_rows
+from minirlhf.runs.files import read_rows
 from minirlhf.seeding import torch_generator
 from minirlhf.tokenizers.bpe import train_bpe
 from minirlhf.tokenizers.tokenizer import byte_tokenizer
-from tests.tiny_road import SHAPE, command, write_data
+from tests.helpers.tiny_road import SHAPE, command, write_data
 
 JUDGES = """
 def short(prompts, responses): return [0.0]

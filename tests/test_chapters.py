@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 
 from chapters.extensions.notebooks import on_its_own
-from minirlhf.evaluation.glossary import GLOSSARY
-from tests.documents import (
+from minirlhf.reports.glossary import GLOSSARY
+from tests.helpers.documents import (
     commands,
     commands_understood,
     known_flags,
@@ -31,7 +31,7 @@ from tests.documents import (
     prose,
     spans,
 )
-from tests.run_chapter import cells
+from tests.helpers.run_chapter import cells
 
 ROOT = Path(__file__).parent.parent
 BOOK = ROOT / "chapters"
@@ -70,7 +70,12 @@ def test_there_is_a_book():
 def state(chapter: str) -> str:
     """A name for everything a chapter's outcome can depend on."""
     digest = hashlib.sha256(f"{platform.python_version()} {[version(name) for name in OUTSIDE]}".encode())
-    used = [BOOK / chapter, *BOOK.glob("*.py"), ROOT / "data" / "SHA256SUMS", Path(__file__).parent / "run_chapter.py"]
+    used = [
+        BOOK / chapter,
+        *BOOK.glob("*.py"),
+        ROOT / "data" / "SHA256SUMS",
+        Path(__file__).parent / "helpers" / "run_chapter.py",
+    ]
     for path in [*used, *sorted((ROOT / "minirlhf").rglob("*.py"))]:
         digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
@@ -89,7 +94,7 @@ def run(chapter: Path, scratch: Path, village: Path | None = None) -> subprocess
     }
     if village is not None:
         environment["MINIRLHF_VILLAGE"] = str(village)
-    command = [sys.executable, "-m", "tests.run_chapter", str(chapter)]
+    command = [sys.executable, "-m", "tests.helpers.run_chapter", str(chapter)]
     return subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, encoding="utf-8", timeout=LIMIT
     )

@@ -18,14 +18,14 @@ from minirlhf.models.checkpoint import load_model
 from minirlhf.models.gpt import GPTConfig
 from minirlhf.models.hugging_face_config import family
 from minirlhf.records import Turn
-from minirlhf.run_files import read_json, read_rows
-from minirlhf.runs import RunOptions
+from minirlhf.runs.files import read_json, read_rows
+from minirlhf.runs.run import RunOptions
 from minirlhf.seeding import torch_generator
 from minirlhf.stages import chat, common
 from minirlhf.stages.pretrain import PretrainStage
 from minirlhf.stages.reward import RewardStage
 from minirlhf.tokenizers.storage import load_tokenizer
-from tests.tiny_road import SHAPE, command, write_data
+from tests.helpers.tiny_road import SHAPE, command, write_data
 
 TRAINING = ("pretrain", "sft", "reward", "reinforce", "ppo")
 
@@ -170,7 +170,7 @@ def test_a_disk_that_refuses_is_no_traceback(road, tmp_path, capsys, monkeypatch
     def full(*_, **__):
         raise OSError(28, "No space left on device", "config.json")
 
-    monkeypatch.setattr("minirlhf.runs.write_json", full)
+    monkeypatch.setattr("minirlhf.runs.run.write_json", full)
     code, _, err = run(capsys, *command("pretrain", road / "data", road / "models", tmp_path / "out"))
     assert code == 2
     assert "No space left on device" in err

@@ -11,9 +11,9 @@ import pytest
 from benchmarks.quickstart import BARS
 from minirlhf import cli
 from minirlhf.data.shapes import recognise
-from minirlhf.evaluation.glossary import GLOSSARY
+from minirlhf.reports.glossary import GLOSSARY
 from minirlhf.rollout.scoring import checked_scores, load_reward_function
-from tests.documents import (
+from tests.helpers.documents import (
     blocks,
     commands,
     commands_understood,

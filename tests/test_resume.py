@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from minirlhf import cli, runs
+from minirlhf import cli
+from minirlhf.runs import run as runs
 from minirlhf.stages import common
-from tests.tiny_road import command, write_data
+from tests.helpers.tiny_road import command, write_data
 
 STAGES = ("pretrain", "sft", "reward", "reinforce", "ppo", "grpo", "dpo")
 EVERY_STEP = ["--save-every-seconds", "0", "--eval-every", "3"]

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from minirlhf.evaluation.preference import Estimate, mean_interval, share
+from minirlhf.evaluation.statistics import Estimate, mean_interval, share
 
 LENGTH_EXCESS_ALARM = 0.05  # an excess below five points is not worth a person's attention even when it is real
 

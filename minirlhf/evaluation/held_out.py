@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from minirlhf.distributed import ALONE, World, totals
 from minirlhf.evaluation.calibration import PreferenceReport, evaluate_preferences
 from minirlhf.objectives.likelihood import sequence_log_probs
+from minirlhf.parallel.ranks import ALONE, World, totals
 from minirlhf.records import PreferenceBatch, TokenBatch
 from minirlhf.tokenizers.tokenizer import Tokenizer
 

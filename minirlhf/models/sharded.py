@@ -17,9 +17,9 @@ import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
-from minirlhf.distributed import World
 from minirlhf.errors import UserError
 from minirlhf.models.gpt import Block
+from minirlhf.parallel.ranks import World
 
 
 def shard(world: World, model: nn.Module) -> None:

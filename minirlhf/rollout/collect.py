@@ -6,7 +6,6 @@ from time import perf_counter
 import torch
 from torch import Tensor, nn
 
-from minirlhf.distributed import ALONE, World
 from minirlhf.errors import UserError
 from minirlhf.generation.generate import generate
 from minirlhf.generation.sampling import SamplingConfig
@@ -15,6 +14,7 @@ from minirlhf.models.heads import ValueModel
 from minirlhf.models.sharded import whole
 from minirlhf.objectives.guards import check_finite
 from minirlhf.objectives.likelihood import response_log_probs
+from minirlhf.parallel.ranks import ALONE, World
 from minirlhf.records import Generation, PromptBatch, Rollout
 from minirlhf.rollout.gather import gather_rollout, share_prompts
 from minirlhf.rollout.padding import for_responses, needed_columns

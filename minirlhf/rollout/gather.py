@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from minirlhf.distributed import World, gather, largest, share
+from minirlhf.parallel.ranks import World, gather, largest, share
 from minirlhf.records import PromptBatch, Rollout
 
 

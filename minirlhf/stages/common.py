@@ -12,8 +12,8 @@ from torch import nn
 
 from minirlhf.data.reports import ReadReport
 from minirlhf.data.shipped import shipped_path
+from minirlhf.device import pick_device
 from minirlhf.errors import UserError
-from minirlhf.evaluation.report import write_run_report
 from minirlhf.models.checkpoint import (
     TRAINING_SHARDS,
     TRAINING_TENSORS,
@@ -21,14 +21,14 @@ from minirlhf.models.checkpoint import (
     save_checkpoint,
     training_shards,
 )
-from minirlhf.models.device import pick_device
 from minirlhf.models.gpt import GPT
 from minirlhf.models.sharded import as_shares, read_shards, shard, whole_weights, write_shards
 from minirlhf.models.speed import compile_blocks, find_attend, set_attend, set_precision
-from minirlhf.processes import leader_first
+from minirlhf.parallel.processes import leader_first
 from minirlhf.records import PreferenceBatch, TokenBatch
-from minirlhf.run_files import TEMPORARY_SUFFIX, move_aside
-from minirlhf.runs import Run
+from minirlhf.reports.report import write_run_report
+from minirlhf.runs.files import TEMPORARY_SUFFIX, move_aside
+from minirlhf.runs.run import Run
 from minirlhf.tokenizers.tokenizer import Tokenizer
 from minirlhf.trainers.optim import Optimizer
 

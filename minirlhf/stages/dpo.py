@@ -12,17 +12,17 @@ from minirlhf.data.batches import answer_batches, batch_indices
 from minirlhf.data.formats import read_prompts
 from minirlhf.data.shipped import shipped_path
 from minirlhf.data.tokenize import TokenizedPair
-from minirlhf.distributed import ALONE, World, share
 from minirlhf.errors import UserError
 from minirlhf.evaluation.calibration import PreferenceReport, evaluate_preferences
 from minirlhf.models.flops import forward_flops, training_flops
 from minirlhf.models.gpt import GPT
 from minirlhf.objectives.dpo import dpo, implicit_rewards
 from minirlhf.objectives.ipo import ipo
-from minirlhf.processes import check_shares
+from minirlhf.parallel.processes import check_shares
+from minirlhf.parallel.ranks import ALONE, World, share
 from minirlhf.records import Preference, Prompt
-from minirlhf.run_files import write_json
-from minirlhf.runs import RunOptions, check_folder, drive, open_run
+from minirlhf.runs.files import write_json
+from minirlhf.runs.run import RunOptions, check_folder, drive, open_run
 from minirlhf.seeding import derive_seed
 from minirlhf.stages.common import (
     DataOptions,

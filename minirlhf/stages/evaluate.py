@@ -13,7 +13,7 @@ from minirlhf.data.formats import read_conversations, read_documents, read_prefe
 from minirlhf.data.tokenize import drop_long_prompts, tokenize_conversations, tokenize_preferences
 from minirlhf.errors import UserError
 from minirlhf.evaluation.held_out import evaluate_held_out, evaluate_reward_model
-from minirlhf.evaluation.preference import mean_interval, win_rate
+from minirlhf.evaluation.statistics import mean_interval, win_rate
 from minirlhf.evaluation.text_metrics import distinct_n
 from minirlhf.generation.sampling import SamplingConfig
 from minirlhf.models.checkpoint import load_model
@@ -21,7 +21,7 @@ from minirlhf.models.gpt import GPT
 from minirlhf.models.heads import RewardModel
 from minirlhf.records import Prompt
 from minirlhf.rollout.scoring import Scorer
-from minirlhf.run_files import write_json
+from minirlhf.runs.files import write_json
 from minirlhf.seeding import torch_generator
 from minirlhf.stages.common import DataOptions, check_free, load_gpt, make_room, pick, say, split_rows
 from minirlhf.stages.pairs import sentence

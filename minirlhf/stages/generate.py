@@ -17,7 +17,7 @@ from minirlhf.models.gpt import GPT
 from minirlhf.models.speed import compile_decoding
 from minirlhf.records import Prompt, PromptBatch, Turn
 from minirlhf.rollout.collect import response_texts
-from minirlhf.run_files import write_text
+from minirlhf.runs.files import write_text
 from minirlhf.seeding import torch_generator
 from minirlhf.stages.common import DataOptions, check_free, load_gpt, make_room, pick, say
 from minirlhf.tokenizers.tokenizer import END, Tokenizer

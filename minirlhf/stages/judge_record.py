@@ -9,10 +9,10 @@ from minirlhf.data.shipped import shipped_path
 from minirlhf.data.tokenize import tokenize_preferences
 from minirlhf.data.true_reward import true_reward
 from minirlhf.evaluation.held_out import evaluate_reward_model
-from minirlhf.evaluation.preference import win_rate
+from minirlhf.evaluation.statistics import win_rate
 from minirlhf.models.checkpoint import load_model
 from minirlhf.models.heads import RewardModel
-from minirlhf.run_files import read_json
+from minirlhf.runs.files import read_json
 
 NEW_CONTENT = "preferences_new_content.jsonl"
 

@@ -25,7 +25,7 @@ from minirlhf.rollout.scoring import (
     reward_fn_scorer,
     reward_model_scorer,
 )
-from minirlhf.runs import Run, RunOptions
+from minirlhf.runs.run import Run, RunOptions
 from minirlhf.seeding import derive_seed
 from minirlhf.stages.common import DataOptions, fingerprint, load_gpt, pick, restore_model, say
 from minirlhf.stages.probes import PROBES, fitting, probe_rows, prompts_to

@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from minirlhf.distributed import ALONE, World
 from minirlhf.errors import UserError
 from minirlhf.models.heads import ValueModel
-from minirlhf.processes import check_shares
-from minirlhf.runs import RunOptions, check_folder, drive, open_run
+from minirlhf.parallel.processes import check_shares
+from minirlhf.parallel.ranks import ALONE, World
+from minirlhf.runs.run import RunOptions, check_folder, drive, open_run
 from minirlhf.stages.common import finish, kept_tensors, ready, restore_optimizer, save_training
 from minirlhf.stages.policy import SHOW, PolicyOptions, names_function, prepare, restore_policy
 from minirlhf.trainers.muon import make_optimizer

@@ -9,16 +9,16 @@ import torch
 
 from minirlhf.data.batches import split_stream, token_stream, validation_windows, window_batch
 from minirlhf.data.formats import read_documents
-from minirlhf.distributed import ALONE, World, share
 from minirlhf.errors import UserError
 from minirlhf.evaluation.held_out import evaluate_held_out
 from minirlhf.generation.sampling import SamplingConfig
 from minirlhf.models.flops import training_flops
 from minirlhf.models.gpt import GPT, GPTConfig
 from minirlhf.nn.lean_attention import lean_attend
-from minirlhf.processes import check_shares
+from minirlhf.parallel.processes import check_shares
+from minirlhf.parallel.ranks import ALONE, World, share
 from minirlhf.records import Document, PromptBatch, TokenBatch
-from minirlhf.runs import RunOptions, check_folder, drive, open_run
+from minirlhf.runs.run import RunOptions, check_folder, drive, open_run
 from minirlhf.seeding import torch_generator
 from minirlhf.stages.common import (
     DataOptions,

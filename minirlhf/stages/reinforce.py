@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from minirlhf.distributed import ALONE, World
-from minirlhf.processes import check_shares
-from minirlhf.runs import RunOptions, check_folder, drive, open_run
+from minirlhf.parallel.processes import check_shares
+from minirlhf.parallel.ranks import ALONE, World
+from minirlhf.runs.run import RunOptions, check_folder, drive, open_run
 from minirlhf.stages.common import finish, ready, restore_optimizer, save_training
 from minirlhf.stages.policy import SHOW, PolicyOptions, prepare, restore_policy
 from minirlhf.trainers.muon import make_optimizer

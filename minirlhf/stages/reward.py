@@ -9,17 +9,17 @@ import torch
 
 from minirlhf.data.batches import batch_indices, preference_batch, prompt_batch
 from minirlhf.data.tokenize import TokenizedPair
-from minirlhf.distributed import ALONE, World, share
 from minirlhf.evaluation.calibration import PreferenceReport
 from minirlhf.evaluation.held_out import evaluate_reward_model
 from minirlhf.generation.sampling import SamplingConfig
 from minirlhf.models.flops import training_flops
 from minirlhf.models.gpt import GPT
 from minirlhf.models.heads import RewardModel
-from minirlhf.processes import check_shares
+from minirlhf.parallel.processes import check_shares
+from minirlhf.parallel.ranks import ALONE, World, share
 from minirlhf.records import PreferenceBatch, Prompt, Turn
-from minirlhf.run_files import write_json
-from minirlhf.runs import RunOptions, check_folder, drive, open_run
+from minirlhf.runs.files import write_json
+from minirlhf.runs.run import RunOptions, check_folder, drive, open_run
 from minirlhf.seeding import derive_seed, torch_generator
 from minirlhf.stages.common import (
     DataOptions,

@@ -9,12 +9,12 @@ from minirlhf.data.batches import batch_indices, conversation_batch
 from minirlhf.data.formats import read_conversations
 from minirlhf.data.split import split_by_prompt
 from minirlhf.data.tokenize import tokenize_conversations
-from minirlhf.distributed import ALONE, World, share
 from minirlhf.evaluation.held_out import evaluate_held_out
 from minirlhf.models.flops import training_flops
-from minirlhf.processes import check_shares
+from minirlhf.parallel.processes import check_shares
+from minirlhf.parallel.ranks import ALONE, World, share
 from minirlhf.records import TokenBatch
-from minirlhf.runs import RunOptions, check_folder, drive, open_run
+from minirlhf.runs.run import RunOptions, check_folder, drive, open_run
 from minirlhf.seeding import derive_seed
 from minirlhf.stages.common import (
     DataOptions,

@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minirlhf.distributed import ALONE, World, gather, sum_gradients, total
 from minirlhf.models.gpt import GPT
 from minirlhf.objectives.bradley_terry import bradley_terry, pair_accuracy
 from minirlhf.objectives.dpo import dpo, implicit_rewards
 from minirlhf.objectives.guards import check_finite
 from minirlhf.objectives.likelihood import answer_log_probs
+from minirlhf.parallel.ranks import ALONE, World, gather, sum_gradients, total
 from minirlhf.records import Report, TokenBatch
 from minirlhf.trainers.checks import check_settings, freeze
 from minirlhf.trainers.optim import OptimConfig, Optimizer, guarded_step, learning_rate_at

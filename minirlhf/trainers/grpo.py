@@ -12,7 +12,6 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from minirlhf.distributed import ALONE, TOGETHER, World, gather, share, sum_gradients, totals
 from minirlhf.errors import UserError
 from minirlhf.generation.sampling import SamplingConfig
 from minirlhf.models.gpt import GPT
@@ -22,6 +21,7 @@ from minirlhf.objectives.guards import check_finite, kl_above_target, ratio_too_
 from minirlhf.objectives.likelihood import response_log_probs
 from minirlhf.objectives.masked import masked_mean
 from minirlhf.objectives.ppo import ppo_diagnostics
+from minirlhf.parallel.ranks import ALONE, TOGETHER, World, gather, share, sum_gradients, totals
 from minirlhf.records import PromptBatch, Report, Rollout
 from minirlhf.rollout.collect import collect
 from minirlhf.rollout.experience import token_rewards

@@ -13,7 +13,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from minirlhf.distributed import ALONE, TOGETHER, World, gather, share, sum_gradients, totals
 from minirlhf.generation.sampling import SamplingConfig
 from minirlhf.models.gpt import GPT
 from minirlhf.models.heads import ValueModel
@@ -21,6 +20,7 @@ from minirlhf.objectives.guards import check_finite, kl_above_target, ratio_too_
 from minirlhf.objectives.kl import next_kl_coef
 from minirlhf.objectives.masked import masked_mean
 from minirlhf.objectives.ppo import clipped_value_loss, explained_variance, ppo_diagnostics, ppo_policy_loss
+from minirlhf.parallel.ranks import ALONE, TOGETHER, World, gather, share, sum_gradients, totals
 from minirlhf.records import Experience, PromptBatch, Report, Rollout
 from minirlhf.rollout.collect import collect, response_log_probs_and_values
 from minirlhf.rollout.experience import estimate_advantages, token_rewards, values_after_cut

@@ -12,9 +12,9 @@ from time import perf_counter
 
 import torch
 
-from minirlhf.distributed import ALONE, World, sum_gradients, total
 from minirlhf.models.gpt import GPT
 from minirlhf.objectives.likelihood import sequence_cross_entropy
+from minirlhf.parallel.ranks import ALONE, World, sum_gradients, total
 from minirlhf.records import Report, TokenBatch
 from minirlhf.seeding import derive_seed
 from minirlhf.trainers.checks import check_settings

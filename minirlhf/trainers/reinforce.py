@@ -13,7 +13,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from minirlhf.distributed import ALONE, TOGETHER, World, gather, share, sum_gradients, totals
 from minirlhf.errors import UserError
 from minirlhf.generation.sampling import SamplingConfig
 from minirlhf.models.gpt import GPT
@@ -24,6 +23,7 @@ from minirlhf.objectives.likelihood import response_log_probs
 from minirlhf.objectives.masked import masked_mean, masked_whiten
 from minirlhf.objectives.ppo import explained_variance, ppo_diagnostics
 from minirlhf.objectives.reinforce import reinforce_loss
+from minirlhf.parallel.ranks import ALONE, TOGETHER, World, gather, share, sum_gradients, totals
 from minirlhf.records import Experience, PromptBatch, Report, Rollout
 from minirlhf.rollout.collect import collect
 from minirlhf.rollout.experience import token_rewards

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minirlhf.distributed import ALONE, World, gather, sum_gradients, total
 from minirlhf.models.heads import RewardModel
 from minirlhf.objectives.bradley_terry import bradley_terry
+from minirlhf.parallel.ranks import ALONE, World, gather, sum_gradients, total
 from minirlhf.records import PreferenceBatch, Report
 from minirlhf.seeding import derive_seed
 from minirlhf.trainers.checks import check_settings

@@ -10,8 +10,8 @@ from math import ceil, inf
 
 import torch
 
-from minirlhf.distributed import ALONE, World
 from minirlhf.models.gpt import GPT
+from minirlhf.parallel.ranks import ALONE, World
 from minirlhf.records import Report, TokenBatch
 from minirlhf.seeding import derive_seed
 from minirlhf.trainers.checks import check_settings

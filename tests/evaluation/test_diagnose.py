@@ -7,7 +7,7 @@ import pytest
 
 from minirlhf.errors import UserError
 from minirlhf.evaluation.diagnose import diagnose, diagnose_rows
-from tests.evaluation.curves import likelihood_rows, policy_rows, reward_rows
+from tests.helpers.curves import likelihood_rows, policy_rows, reward_rows
 
 SEEDS = range(25)
 

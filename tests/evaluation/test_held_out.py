@@ -21,7 +21,7 @@ from minirlhf.models.heads import RewardModel
 from minirlhf.records import PreferenceBatch, TokenBatch
 from minirlhf.tokenizers.bpe import train_bpe
 from minirlhf.tokenizers.tokenizer import END, byte_tokenizer
-from tests.tiny_rl import TOKENIZER, tiny_gpt, tiny_reward_model
+from tests.helpers.tiny_rl import TOKENIZER, tiny_gpt, tiny_reward_model
 
 
 def random_batch(seed, rows=5, tokens=7):

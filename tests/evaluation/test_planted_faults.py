@@ -13,7 +13,7 @@ from minirlhf.seeding import torch_generator
 from minirlhf.trainers.optim import AdamW, OptimConfig
 from minirlhf.trainers.ppo import PPOConfig, actor_critic, train_ppo
 from minirlhf.trainers.pretrain import PretrainConfig, train_pretrain
-from tests.tiny_rl import CONSTANT, TOKENIZER, count_e, prompt_batch, tiny_gpt, tiny_value_model
+from tests.helpers.tiny_rl import CONSTANT, TOKENIZER, count_e, prompt_batch, tiny_gpt, tiny_value_model
 
 
 def findings_of(reports):

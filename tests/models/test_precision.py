@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from minirlhf.distributed import ALONE
 from minirlhf.generation.generate import generate
 from minirlhf.generation.sampling import SamplingConfig
 from minirlhf.models.gpt import GPT, GPTConfig
@@ -15,12 +14,13 @@ from minirlhf.models.speed import compile_blocks, find_attend, set_attend, set_p
 from minirlhf.nn.mlp import gelu
 from minirlhf.nn.norm import LayerNorm, RMSNorm
 from minirlhf.objectives.likelihood import chunked_cross_entropy, sequence_cross_entropy, sequence_log_probs
+from minirlhf.parallel.ranks import ALONE
 from minirlhf.records import PromptBatch, TokenBatch
 from minirlhf.rollout.scoring import reward_fn_scorer
 from minirlhf.trainers.optim import AdamW, OptimConfig
 from minirlhf.trainers.ppo import PPOConfig, actor_critic, train_ppo
 from minirlhf.trainers.pretrain import PretrainConfig, train_pretrain
-from tests.tiny_rl import TOKENIZER, length_score, prompt_batch
+from tests.helpers.tiny_rl import TOKENIZER, length_score, prompt_batch
 
 ROUNDING = 2.0**-8  # of one number in bfloat16, at most: 8 bits, the first of which is always 1
 SHAPES = {

@@ -22,7 +22,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -30,8 +30,8 @@ from tests.mutants.bank import ROOMS, Mutant, read_bank
 from tests.mutants.child import run_pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-LEFT_BEHIND = shutil.ignore_patterns(
-    ".git", ".venv", ".ci", "runs", "dist", "build", "__pycache__", "*.egg-info", ".*_cache", ".hypothesis"
+NOT_COPIED = shutil.ignore_patterns(
+    ".git", ".venv", ".ci", "dist", "build", "__pycache__", "*.egg-info", ".*_cache", ".hypothesis"
 )
 IMPORTED_ONCE = (
     "numpy.testing", "torch", "einops", "regex", "safetensors.torch", "pytest", "_pytest.assertion.rewrite",
@@ -130,13 +130,22 @@ def stage_files(mutant: Mutant, every: Sequence[str], stage: int) -> tuple[str, 
     return (nearest, room, rest)[stage]
 
 
+def left_behind(root: Path) -> Callable[[str, list[str]], set[str]]:
+    """What copytree leaves out. `runs` is what the commands made, but only in the root: the package has a room runs/."""
+
+    def ignored(folder: str, names: list[str]) -> set[str]:
+        return NOT_COPIED(folder, names) | ({"runs"} if Path(folder) == root else set())
+
+    return ignored
+
+
 def judge(
     root: Path, mutants: Sequence[Mutant], workers: int, stages: int = 3, grace: float = 20.0
 ) -> Iterator[Verdict | str]:
     """A verdict for each mutant, as it falls; and as text whatever was red before any mistake was planted."""
     with tempfile.TemporaryDirectory(prefix="mutants-") as scratch:
         trees = [Path(scratch) / f"copy{number}" for number in range(workers)]
-        shutil.copytree(root, trees[0], ignore=LEFT_BEHIND, symlinks=True)
+        shutil.copytree(root, trees[0], ignore=left_behind(root), symlinks=True)
         # Compiled files are trusted by the hash of their source, not by its date: two mutants a second would fool that.
         checked = py_compile.PycInvalidationMode.CHECKED_HASH
         compileall.compile_dir(trees[0] / "minirlhf", quiet=2, invalidation_mode=checked)

@@ -20,7 +20,7 @@ from minirlhf.rollout.collect import (
     response_values,
 )
 from minirlhf.rollout.scoring import reward_fn_scorer
-from tests.tiny_rl import (
+from tests.helpers.tiny_rl import (
     TOKENIZER,
     nudged,
     prompt_batch,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from minirlhf.records import Rollout
 from minirlhf.rollout.experience import estimate_advantages, token_rewards, values_after_cut
-from tests.tiny_rl import junk_ids, tiny_rollout, tiny_value_model, widened
+from tests.helpers.tiny_rl import junk_ids, tiny_rollout, tiny_value_model, widened
 
 
 def rollout_of(values, scores, ended, old=None, ref=None) -> Rollout:

@@ -6,7 +6,7 @@ import torch
 from minirlhf.errors import UserError
 from minirlhf.generation.sampling import SamplingConfig
 from minirlhf.rollout.normalise import normalise_reward_model
-from tests.tiny_rl import TOKENIZER, prompt_batch, tiny_generation, tiny_gpt, tiny_reward_model
+from tests.helpers.tiny_rl import TOKENIZER, prompt_batch, tiny_generation, tiny_gpt, tiny_reward_model
 
 
 def normalise(model, sampling=None):

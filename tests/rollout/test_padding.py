@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from minirlhf.objectives.likelihood import response_log_probs
 from minirlhf.rollout.padding import for_responses, micro_batches, needed_columns
-from tests.tiny_rl import tiny_generation, tiny_gpt
+from tests.helpers.tiny_rl import tiny_generation, tiny_gpt
 
 lengths = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 6)), min_size=1, max_size=7)
 

@@ -9,7 +9,7 @@ import torch
 
 from minirlhf.errors import UserError
 from minirlhf.rollout.scoring import load_reward_function, reward_fn_scorer, reward_model_scorer
-from tests.tiny_rl import tiny_generation, tiny_reward_model
+from tests.helpers.tiny_rl import tiny_generation, tiny_reward_model
 
 PROMPTS, RESPONSES = ("p", "q"), ("one", "two")
 

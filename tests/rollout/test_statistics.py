@@ -9,7 +9,7 @@ import torch
 
 from minirlhf.rollout.experience import token_rewards
 from minirlhf.rollout.statistics import distinct_bigrams, exact_kl_probe, over_updates, rollout_metrics, speed
-from tests.tiny_rl import junk_ids, tiny_gpt, tiny_rollout, tiny_value_model, widened
+from tests.helpers.tiny_rl import junk_ids, tiny_gpt, tiny_rollout, tiny_value_model, widened
 
 
 def test_every_metric_of_a_rollout_by_hand():

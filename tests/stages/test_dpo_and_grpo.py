@@ -9,11 +9,11 @@ import torch
 from minirlhf import cli
 from minirlhf.models.checkpoint import load_model
 from minirlhf.models.gpt import GPT
-from minirlhf.run_files import read_json, read_rows
+from minirlhf.runs.files import read_json, read_rows
 from minirlhf.stages import common
 from minirlhf.stages.dpo import DPOStage
 from minirlhf.stages.grpo import GRPOStage
-from tests.tiny_road import command, write_data
+from tests.helpers.tiny_road import command, write_data
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def test_the_defaults_name_the_papers_losses(tmp_path):
 
 
 def common_run(tmp_path):
-    from minirlhf.runs import RunOptions
+    from minirlhf.runs.run import RunOptions
 
     return RunOptions(tmp_path)
 

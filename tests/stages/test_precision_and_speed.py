@@ -9,9 +9,9 @@ from minirlhf import cli
 from minirlhf.models.checkpoint import load_model
 from minirlhf.models.flops import training_flops
 from minirlhf.models.gpt import GPT
-from minirlhf.run_files import read_json, read_rows
+from minirlhf.runs.files import read_json, read_rows
 from minirlhf.stages import common
-from tests.tiny_road import command, write_data
+from tests.helpers.tiny_road import command, write_data
 
 COMMANDS = ("pretrain", "sft", "reward", "dpo", "ppo", "grpo", "reinforce")
 OF_THE_MODEL = ("pretrain", "sft", "reward", "dpo")  # the commands whose arithmetic is counted

@@ -8,7 +8,7 @@ from minirlhf import cli
 from minirlhf.data.batches import preference_batch
 from minirlhf.stages import reward
 from minirlhf.trainers.reward import stacked
-from tests import tiny_road
+from tests.helpers import tiny_road
 
 
 @pytest.fixture(scope="module")

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from minirlhf.data.batches import answer_batches, batch_indices
 from minirlhf.data.tokenize import TokenizedPair
 from minirlhf.errors import UserError
-from minirlhf.evaluation.glossary import GLOSSARY
 from minirlhf.objectives.dpo import dpo
 from minirlhf.objectives.guards import NonFiniteError
 from minirlhf.objectives.ipo import ipo
+from minirlhf.reports.glossary import GLOSSARY
 from minirlhf.trainers.dpo import DPOConfig, answer_log_probs, dpo_backward, train_dpo
 from minirlhf.trainers.optim import AdamW, OptimConfig
-from tests.tiny_rl import TOKENIZER, assert_same, fingerprint, gradients, nudged, tiny_gpt
+from tests.helpers.tiny_rl import TOKENIZER, assert_same, fingerprint, gradients, nudged, tiny_gpt
 
 F64 = torch.float64
 METRICS = {

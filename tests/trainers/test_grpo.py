@@ -10,16 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minirlhf.errors import UserError
-from minirlhf.evaluation.glossary import GLOSSARY
 from minirlhf.objectives.grpo import group_advantages
 from minirlhf.objectives.guards import NonFiniteError
 from minirlhf.objectives.rloo import rloo_advantages
+from minirlhf.reports.glossary import GLOSSARY
 from minirlhf.rollout.scoring import reward_fn_scorer
 from minirlhf.seeding import torch_generator
 from minirlhf.trainers import grpo as grpo_module
 from minirlhf.trainers.grpo import GRPOConfig, grpo_backward, repeated, train_grpo
 from minirlhf.trainers.optim import AdamW
-from tests.tiny_rl import (
+from tests.helpers.tiny_rl import (
     CONSTANT,
     TOKENIZER,
     assert_same,

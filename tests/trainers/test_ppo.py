@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minirlhf.errors import UserError
-from minirlhf.evaluation.glossary import GLOSSARY
 from minirlhf.models.heads import ValueModel
 from minirlhf.objectives.guards import NonFiniteError
 from minirlhf.objectives.likelihood import response_log_probs
+from minirlhf.reports.glossary import GLOSSARY
 from minirlhf.rollout.collect import response_values
 from minirlhf.rollout.experience import token_rewards
 from minirlhf.rollout.scoring import reward_fn_scorer
@@ -22,7 +22,7 @@ from minirlhf.trainers import ppo as ppo_module
 from minirlhf.trainers.minibatches import shuffled_minibatches, take
 from minirlhf.trainers.optim import AdamW
 from minirlhf.trainers.ppo import PPOConfig, actor_critic, ppo_backward, train_ppo
-from tests.tiny_rl import (
+from tests.helpers.tiny_rl import (
     CONSTANT,
     TOKENIZER,
     assert_same,

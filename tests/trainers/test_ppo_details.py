@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import nn
 
-from minirlhf.distributed import World
 from minirlhf.generation.generate import generate
 from minirlhf.generation.sampling import SamplingConfig
 from minirlhf.models.checkpoint import load_model, save_checkpoint
@@ -23,6 +22,7 @@ from minirlhf.objectives.kl import exact_kl, k1, k2, k3, next_kl_coef
 from minirlhf.objectives.likelihood import response_log_probs
 from minirlhf.objectives.masked import masked_whiten
 from minirlhf.objectives.ppo import clipped_value_loss, explained_variance, ppo_policy_loss
+from minirlhf.parallel.ranks import World
 from minirlhf.records import Turn
 from minirlhf.rollout.collect import cut_at_stop, penalise_missing_end, response_texts, response_values
 from minirlhf.rollout.experience import estimate_advantages, token_rewards, values_after_cut
@@ -36,7 +36,7 @@ from minirlhf.trainers.minibatches import shuffled_minibatches
 from minirlhf.trainers.optim import AdamW, OptimConfig, learning_rate_at
 from minirlhf.trainers.ppo import PPOConfig, actor_critic, ppo_backward
 from minirlhf.trainers.reward import RewardConfig
-from tests.tiny_rl import (
+from tests.helpers.tiny_rl import (
     TOKENIZER,
     assert_same,
     experience_of,
@@ -491,7 +491,7 @@ def test_detail_28_adam_s_epsilon_is_explicit_and_our_adamw_is_torch_s():
 
 
 def test_detail_29_the_learning_rate_is_annealed_and_each_process_draws_its_own_samples():
-    """Two processes that answer the same prompts must not write the same; tests/test_distributed.py starts them."""
+    """Two processes that answer the same prompts must not write the same; tests/parallel/test_ranks.py starts them."""
     optim = dataclasses.replace(PPOConfig().optim, learning_rate=1e-3)
     rates = [r.metrics["learning_rate"] for r in Run(changed(steps=5, optim=optim)).reports()]
     assert rates == pytest.approx([1e-3, 0.75e-3, 0.5e-3, 0.25e-3, 0.0])

@@ -16,7 +16,7 @@ from minirlhf.rollout.experience import token_rewards
 from minirlhf.rollout.scoring import reward_fn_scorer
 from minirlhf.trainers.optim import AdamW
 from minirlhf.trainers.reinforce import ReinforceConfig, baseline, conclude, reinforce_backward, train_reinforce
-from tests.tiny_rl import (
+from tests.helpers.tiny_rl import (
     CONSTANT,
     TOKENIZER,
     assert_same,

@@ -6,16 +6,16 @@ import dataclasses
 import pytest
 import torch
 
-from minirlhf.distributed import World
 from minirlhf.errors import UserError
 from minirlhf.models.heads import ValueModel
 from minirlhf.objectives.likelihood import response_log_probs
+from minirlhf.parallel.ranks import World
 from minirlhf.rollout.collect import response_log_probs_and_values, response_values
-from minirlhf.runs import RunOptions
+from minirlhf.runs.run import RunOptions
 from minirlhf.stages.policy import PolicyOptions
 from minirlhf.stages.ppo import PPOStage, run_ppo
 from minirlhf.trainers.ppo import actor_critic, ppo_backward
-from tests.tiny_rl import (
+from tests.helpers.tiny_rl import (
     CONSTANT,
     assert_same,
     experience_of,

@@ -1,0 +1,1 @@
+"""Several processes: what a rank knows, and how a command starts the others."""

@@ -1,0 +1,1 @@
+"""Pages: what a run's figures and samples look like to a reader."""
