@@ -27,7 +27,7 @@ class Command:
 
 COMMANDS = {
     "quickstart": Command(
-        "the whole road on the shipped village, in minutes", "quickstart:Quickstart", "run_quickstart"
+        "the whole road on the shipped village, in minutes", "stages.quickstart:Quickstart", "run_quickstart"
     ),
     "tokenizer": Command("learn a byte-pair vocabulary from text", "stages.tokenizer:TokenizerStage", "run_tokenizer"),
     "pretrain": Command("teach a new model to continue text", "stages.pretrain:PretrainStage", "run_pretrain"),
@@ -38,7 +38,7 @@ COMMANDS = {
     "grpo": Command("improve answers with GRPO: groups instead of a critic", "stages.grpo:GRPOStage", "run_grpo"),
     "dpo": Command("improve answers straight from pairs, with DPO or IPO", "stages.dpo:DPOStage", "run_dpo"),
     "compare": Command(
-        "PPO, GRPO, DPO and REINFORCE side by side on the shipped village", "compare:Compare", "run_compare"
+        "PPO, GRPO, DPO and REINFORCE side by side on the shipped village", "stages.compare:Compare", "run_compare"
     ),
     "generate": Command("answer prompts, or continue text", "stages.generate:Generate", "run_generate"),
     "chat": Command("talk with a model", "stages.chat:Chat", "run_chat"),

@@ -187,9 +187,9 @@ def problems_of(assignment: Assignment) -> list[str]:
               if each.test not in names]  # fmt: skip
     files = [file_name(module) for module in assignment.modules]
     found += [f"two modules would both be handed in as {name}" for name in sorted(set(files)) if files.count(name) > 1]
-    folder = Path(__file__).parent
-    found += [f"there is no minirlhf/course/{name}.py" for name in (assignment.cases, assignment.twist)
-              if name and not (folder / f"{name}.py").is_file()]  # fmt: skip
+    folder = Path(__file__).parent / "assignments"
+    paths = [f"{name.replace('.', '/')}.py" for name in (assignment.cases, assignment.twist) if name]
+    found += [f"there is no minirlhf/course/assignments/{path}" for path in paths if not (folder / path).is_file()]
     if (TWIST in assignment.modules) != bool(assignment.twist):
         found.append("a twist needs both an exercise with a blank `twist:…` and a module named by `twist`")
     for exercise in assignment.exercises:

@@ -40,7 +40,7 @@ here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 PYTHONPATH="$here" "${PYTHON:-/autograder/venv/bin/python}" -m minirlhf.course.gradescope "$here" "$root"
 """
 SOLUTION_NOTE = """twist.py is not here: its answer stands nowhere in minirlhf. The grader reckons what is right by
-the formula in minirlhf/course/{kit}.py, whose first lines say what it is.
+the formula in minirlhf/course/assignments/{kit}.py, whose first lines say what it is.
 """
 
 
@@ -92,7 +92,8 @@ def student_files(assignment: Assignment, students: Sequence[str], secret: bytes
 def solution_files(assignment: Assignment) -> dict[str, str]:
     """The library's modules as they stand, and a word on the twist."""
     files = {file_name(module): module_source(module) for module in assignment.modules if module != TWIST}
-    return files | ({"TWIST.txt": SOLUTION_NOTE.format(kit=assignment.twist)} if assignment.twist else {})
+    note = SOLUTION_NOTE.format(kit=assignment.twist.replace(".", "/"))
+    return files | ({"TWIST.txt": note} if assignment.twist else {})
 
 
 def grader_files(assignment: Assignment, per_student: bool, secret: bytes) -> dict[str, str]:

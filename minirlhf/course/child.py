@@ -81,7 +81,7 @@ def run(folder: Path) -> None:
     for case in cases:
         if case.job.play:
             play_of(case.job)  # read now, because its folder is closed to the student's code
-    answers = [name for name in sys.modules if name == module or name.endswith("_twist")
+    answers = [name for name in sys.modules if name == module or name.endswith(".twist")
                or name.startswith(("minirlhf.reference.", "minirlhf.testing."))]  # fmt: skip
     assert not answers, f"a play must not import {answers}"
     limit(order["memory_mib"], order["seconds"], order["output_kib"])

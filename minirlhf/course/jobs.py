@@ -105,7 +105,7 @@ def plain(module: ModuleType, job: Job, values: Values) -> Any:
 
 def play_of(job: Job) -> Callable[..., Any]:
     module, _, name = job.play.partition(":")
-    function: Callable[..., Any] = getattr(importlib.import_module(f"minirlhf.course.{module}"), name)
+    function: Callable[..., Any] = getattr(importlib.import_module(f"minirlhf.course.assignments.{module}"), name)
     return function
 
 

@@ -42,12 +42,13 @@ class TwistKit(Protocol):
 
 def cases_of(assignment: Assignment) -> Mapping[str, Callable[..., Case]]:
     """The name a test's `cases` has in the assignment's file -> what draws one case from a generator."""
-    found: Mapping[str, Callable[..., Case]] = importlib.import_module(f"minirlhf.course.{assignment.cases}").CASES
+    module: Any = importlib.import_module(f"minirlhf.course.assignments.{assignment.cases}")
+    found: Mapping[str, Callable[..., Case]] = module.CASES
     return found
 
 
 def twist_of(assignment: Assignment) -> TwistKit:
-    kit: Any = importlib.import_module(f"minirlhf.course.{assignment.twist}")
+    kit: Any = importlib.import_module(f"minirlhf.course.assignments.{assignment.twist}")
     twist: TwistKit = kit
     return twist
 

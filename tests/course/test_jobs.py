@@ -116,7 +116,7 @@ def test_a_file_of_the_numpy_reference_can_be_the_students():
     good = head + "def cross_entropy(z, t, m):\n    return -float(log_softmax(z)[m, t[m]].mean())\n"
     peek = "def cross_entropy(z, t, m):\n    import minirlhf.reference.{}\n    return 0.0\n"
     with Runner() as runner:
-        told = Case(Job("shape_rewards", play="ppo_twist:gae"), {})
+        told = Case(Job("shape_rewards", play="a10_ppo.twist:gae"), {})
         outcome = runner.run(A03, "objectives.advantages", b"", [told])
         assert "a play must not import" in outcome.printed and not outcome.results
         outcome = runner.run(A03, "reference.cross_entropy", good.encode(), [case])

@@ -5,8 +5,9 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from minirlhf.course import backprop_cases, backprop_twist
 from minirlhf.course.assignment import load_assignment
+from minirlhf.course.assignments.a02_backpropagation import cases
+from minirlhf.course.assignments.a02_backpropagation import twist as own_network_twist
 from minirlhf.course.kit import Twist, skeleton_of
 from minirlhf.course.shortcuts import shortcuts
 from tests.course.answers.a02 import VARIANTS
@@ -21,25 +22,25 @@ def activation(twist: Twist, z: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_the_activation_and_its_gradient(name):
-    case = backprop_cases.own_activation(np.random.default_rng(3))
+    case = cases.own_activation(np.random.default_rng(3))
     z = torch.tensor(case.arrays["z"], requires_grad=True)
     h = activation(VARIANTS[name], z)
     h.backward(torch.tensor(case.arrays["dout"]))
-    found = backprop_twist.expected(VARIANTS[name], case)
+    found = own_network_twist.expected(VARIANTS[name], case)
     assert_allclose(found["out 0"], h.detach(), rtol=1e-12)
     assert_allclose(found["out 1"], z.grad, rtol=1e-11)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_the_network_and_its_gradients(name):
-    twist, case = VARIANTS[name], backprop_cases.own_network(np.random.default_rng(4))
+    twist, case = VARIANTS[name], cases.own_network(np.random.default_rng(4))
     *leaves, targets = (torch.tensor(array) for array in case.arrays.values())
     x, w_hidden, b_hidden, w_out, b_out = (leaf.requires_grad_() for leaf in leaves)
     y = activation(twist, x @ w_hidden.T + b_hidden) @ w_out.T + b_out
     surprise = torch.nn.functional.cross_entropy(y, targets, label_smoothing=twist["smooth"])
     loss = surprise + twist["calm"] * y.logsumexp(dim=1).square().mean()
     loss.backward()
-    found = backprop_twist.expected(twist, case)
+    found = own_network_twist.expected(twist, case)
     assert_allclose(found["out 0"], loss.item(), rtol=1e-12)
     for i, leaf in enumerate(leaves, start=1):
         assert_allclose(found[f"out {i}"], leaf.grad, rtol=1e-10, atol=1e-13)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from minirlhf.course import attention_cases
-from minirlhf.course import attention_twist as twists
+from minirlhf.course.assignments.a03_attention import cases as attention_cases
+from minirlhf.course.assignments.a03_attention import twist as twists
 from minirlhf.course.kit import Twist, draw_twist
 from minirlhf.reference.attention import eager_attend, eager_attend_grad
 from minirlhf.testing.differences import measure_slope

@@ -131,7 +131,7 @@ def stage_files(mutant: Mutant, every: Sequence[str], stage: int) -> tuple[str, 
 
 
 def left_behind(root: Path) -> Callable[[str, list[str]], set[str]]:
-    """What copytree leaves out. `runs` is what the commands made, but only in the root: the package has a room runs/."""
+    """What copytree leaves out. `runs` only in the root, where commands write: the package has a room runs/."""
 
     def ignored(folder: str, names: list[str]) -> set[str]:
         return NOT_COPIED(folder, names) | ({"runs"} if Path(folder) == root else set())

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minirlhf.course.cache_cases import append, reserve, select
+from minirlhf.course.assignments.a04_decoder.cache_cases import append, reserve, select
 from minirlhf.course.jobs import Arrays, Case, Job
 
 Rng = np.random.Generator
@@ -66,7 +66,7 @@ def on_decoder(method: str, arguments: list[Any], arrays: Arrays, weights: Seque
         f"GPT.{method}",
         arguments,
         weights={name: name for name in weights},
-        play="decoder_plays:decoder",
+        play="a04_decoder.plays:decoder",
         setting={"config": SHAPE | config},
     )
     return Case(job, arrays)
@@ -144,14 +144,14 @@ def block(rng: Rng, asked: int | None = None) -> Case:
         weights={name: name for name in sizes},
         gradients=["x"],
         cotangents=["dout"],
-        play="decoder_plays:block",
+        play="a04_decoder.plays:block",
         setting={"config": SHAPE},
     )
     return Case(job, arrays)
 
 
 def hidden(rng: Rng, cached: int = 0, mask: bool = False, asked: int | None = None) -> Case:
-    """GPT.hidden on ids [B T], with parts that tell what they were given: `decoder_plays.hidden`."""
+    """GPT.hidden on ids [B T], with parts that tell what they were given: `plays.hidden`."""
     tokens = int(rng.integers(3, 5))
     arrays: Arrays = {
         "ids": rng.integers(0, 11, size=(2, tokens)),
@@ -168,7 +168,7 @@ def hidden(rng: Rng, cached: int = 0, mask: bool = False, asked: int | None = No
         "GPT.hidden",
         ["ids", masked(arrays), cache, {"value": asked}],
         weights={name: name for name in arrays if "." in name},
-        play="decoder_plays:hidden",
+        play="a04_decoder.plays:hidden",
         setting={"config": SHAPE | {"layers": 3, "positions": "rope"}, "cached": cached},
     )
     return Case(job, arrays)
@@ -199,7 +199,7 @@ def twisted_block(rng: Rng, tokens: int = 3) -> Case:
         ["x", *shown],
         gradients=["x", "first", "second"],
         cotangents=["dout"],
-        play="decoder_plays:own_block",
+        play="a04_decoder.plays:own_block",
     )
     return Case(job, arrays)
 

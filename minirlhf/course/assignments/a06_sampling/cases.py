@@ -59,7 +59,7 @@ def distribution(rng: Rng, cut: str = "", forbidden: bool = False) -> Case:
     if "p" in cut:
         settings["top_p"] = round(float(rng.uniform(0.5, 0.85)), 2)
     job = Job(
-        "sampling_log_probs", ["logits", sampling(**settings)], play="sampling_plays:configured", setting=settings
+        "sampling_log_probs", ["logits", sampling(**settings)], play="a06_sampling.plays:configured", setting=settings
     )
     return Case(job, {"logits": some_logits(rng, forbidden=forbidden)})
 
@@ -92,7 +92,7 @@ def tokens(rng: Rng, greedy: bool = False, seeded: bool = False, broken: str = "
         arrays["broken"] = arrays["logits"].copy()
         row = int(rng.integers(6))
         arrays["broken"][row, int(rng.integers(9)) if broken == "nan" else slice(None)] = float(broken)
-    return Case(Job("sample_tokens", arguments, play="sampling_plays:tokens", setting=settings), arrays)
+    return Case(Job("sample_tokens", arguments, play="a06_sampling.plays:tokens", setting=settings), arrays)
 
 
 VOCABULARY, STOPS = 8, [5, 2]
@@ -129,7 +129,9 @@ def writing(rng: Rng, padded: bool = True, stops: bool = True, banned: bool = Fa
         {"generator": setting["seed"]},
         {"value": setting["banned_ids"]},
     ]
-    return Case(Job("generate", arguments, play="sampling_plays:writing", setting=setting), arrays | habits(rng, most))
+    return Case(
+        Job("generate", arguments, play="a06_sampling.plays:writing", setting=setting), arrays | habits(rng, most)
+    )
 
 
 def streaming(rng: Rng, full: bool = False, banned: bool = False) -> Case:
@@ -150,7 +152,7 @@ def streaming(rng: Rng, full: bool = False, banned: bool = False) -> Case:
         {"value": setting["banned_ids"]},
     ]
     arrays = {"prompt": rng.integers(0, VOCABULARY, size=4)} | habits(rng, 7)
-    return Case(Job("stream", arguments, play="sampling_plays:streaming", setting=setting), arrays)
+    return Case(Job("stream", arguments, play="a06_sampling.plays:streaming", setting=setting), arrays)
 
 
 def twisted_charge(rng: Rng, short: bool = False) -> Case:

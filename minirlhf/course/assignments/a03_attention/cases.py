@@ -77,7 +77,7 @@ def layer(
     asked: int | None = None,
     group: int = 2,
 ) -> Case:
-    """CausalSelfAttention.forward on x [B T D] with drawn weights. Attention is `attention_plays.probe`."""
+    """CausalSelfAttention.forward on x [B T D] with drawn weights. Attention is `plays.probe`."""
     batch, tokens, kv_heads, half = 2, 3, 2, 2
     heads, head = kv_heads * group, 2 * half
     width, seen = heads * head, tokens + cached
@@ -116,7 +116,7 @@ def layer(
             {name: name for name in sizes},
             gradients=["x"] if differentiated else [],
             cotangents=["dout"] if differentiated else [],
-            play="attention_plays:layer",
+            play="a03_attention.plays:layer",
             setting={"capacity": seen + 1} if cached else {},
         ),
         arrays,

@@ -60,7 +60,7 @@ def encode_prompt(rng: Rng) -> Case:
 
 def of_turns(target: str, turns: list[list[str]]) -> Case:
     shown = [{"shown": "a tokenizer"}, {"shown": ", ".join(f"{role}: {text!r}" for role, text in turns)}]
-    return Case(Job(target, shown, play="sft_plays:a_conversation", setting={"turns": turns}), {})
+    return Case(Job(target, shown, play="a07_sft_masks.plays:a_conversation", setting={"turns": turns}), {})
 
 
 # -- sums, means, cross-entropy ---------------------------------------------------------------------------------------
@@ -97,7 +97,7 @@ def cross_entropy(rng: Rng, nothing: bool = False) -> Case:
         return case
     case.arrays["dnothing"] = np.array(rng.uniform(0.5, 2))
     job = Job(
-        "cross_entropy", case.job.arguments, play="sft_plays:also_of_nothing",
+        "cross_entropy", case.job.arguments, play="a07_sft_masks.plays:also_of_nothing",
         gradients=["log_probs"], cotangents=["dout", "dnothing"],
     )  # fmt: skip
     return Case(job, case.arrays)
@@ -107,7 +107,7 @@ def cross_entropy(rng: Rng, nothing: bool = False) -> Case:
 
 
 def model(rng: Rng) -> Arrays:
-    """embedding and unembedding [V D] of the small model in sft_plays."""
+    """embedding and unembedding [V D] of the small model in plays.py."""
     return {name: rng.normal(size=(VOCABULARY, WIDTH)) for name in ("embedding", "unembedding")}
 
 
@@ -116,7 +116,7 @@ def asked(target: str, rng: Rng, arguments: list[Any], arrays: Arrays, warm: boo
     named = {"temperature": value(float(rng.uniform(1.4, 2.5)))} if warm else {}
     douts = {f"dout {i}": np.array(rng.normal(size=shape)) for i, shape in enumerate(shapes)}
     job = Job(
-        target, [{"shown": "a model"}, *arguments], named, play="sft_plays:of_a_model",
+        target, [{"shown": "a model"}, *arguments], named, play="a07_sft_masks.plays:of_a_model",
         gradients=["embedding", "unembedding"], cotangents=list(douts),
     )  # fmt: skip
     return Case(job, model(rng) | arrays | douts)

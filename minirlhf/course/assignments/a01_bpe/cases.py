@@ -103,7 +103,7 @@ def stream(rng: Rng, flushed: bool = False, control: bool = False) -> Case:
     setting = {"merges": [list(pair) for pair in merges], "ids": ids, "skip": control and bool(rng.integers(4)),
                "flushed": flushed}  # fmt: skip
     target = f"StreamDecoder.{'flush' if flushed else 'push'}"
-    job = Job(target, [{"shown": f"of each of {ids}"}], play="bpe_plays:streamed", setting=setting)
+    job = Job(target, [{"shown": f"of each of {ids}"}], play="a01_bpe.plays:streamed", setting=setting)
     return Case(job, {})
 
 

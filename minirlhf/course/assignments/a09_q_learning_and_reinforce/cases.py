@@ -29,9 +29,8 @@ def in_a_world(
     """target(process, arguments …) in a drawn world."""
     drawn = world(rng)
     shown = {"shown": f"a world of {len(drawn['terminal'])} states"}
-    job = Job(
-        target, [shown, *arguments], named or {}, numpy=True, play="tabular_plays:in_a_world", setting=setting
-    )  # fmt: skip
+    play = "a09_q_learning_and_reinforce.plays:in_a_world"
+    job = Job(target, [shown, *arguments], named or {}, numpy=True, play=play, setting=setting)
     return Case(job, drawn | arrays)
 
 
@@ -129,7 +128,9 @@ def episode_gradient(rng: Rng, plain: bool = False, steps: int = 9) -> Case:
         "rewards": rng.normal(size=steps) * 2,
         "baseline": np.zeros(states) if plain else rng.normal(size=states),
     }
-    return Case(Job("episode_gradient", arguments, numpy=True, play="tabular_plays:of_an_episode"), arrays)
+    return Case(
+        Job("episode_gradient", arguments, numpy=True, play="a09_q_learning_and_reinforce.plays:of_an_episode"), arrays
+    )
 
 
 def twisted_sarsa(rng: Rng, steps: int = 37) -> Case:

@@ -92,7 +92,7 @@ def loss(target: str, arguments: list[Any], arrays: Arrays, rng: Rng, micro: boo
     """The call with the gradient of the first array, or (learns) of the first three, where 0 is expected of two."""
     named = {"count": {"value": int(arrays["response_mask"].sum()) + int(rng.integers(3, 20))}} if micro else {}
     if learns:
-        return Case(Job(target, arguments, named, play="ppo_plays:who_learns"), arrays)
+        return Case(Job(target, arguments, named, play="a10_ppo.plays:who_learns"), arrays)
     arrays["dout"] = np.array(rng.uniform(0.5, 2))
     return Case(Job(target, arguments, named, gradients=[arguments[0]], cotangents=["dout"]), arrays)
 
@@ -102,7 +102,7 @@ def explained_variance(rng: Rng, constant: bool = False) -> Case:
     arrays = answers(rng, True, ("values", "returns"))
     mask = arrays["response_mask"]
     arrays["values"][mask] = 0.7 * arrays["returns"][mask] + 0.3 * arrays["values"][mask] + 1
-    play = "ppo_plays:also_of_a_constant" if constant else ""
+    play = "a10_ppo.plays:also_of_a_constant" if constant else ""
     return Case(Job("explained_variance", ["values", "returns", "response_mask"], play=play), arrays)
 
 

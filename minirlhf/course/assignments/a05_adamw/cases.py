@@ -46,7 +46,7 @@ def moving(rng: Rng, steps: int, state: str) -> Arrays:
 
 def along(target: str, arrays: Arrays, state: str, settings: list[Any]) -> Case:
     arguments = ["weight", "gradients", state, *settings]
-    return Case(Job(target, arguments, numpy=True, play="optim_plays:along"), arrays)
+    return Case(Job(target, arguments, numpy=True, play="a05_adamw.plays:along"), arrays)
 
 
 # -- the schedule ---------------------------------------------------------------------------------------------------
@@ -66,7 +66,7 @@ def schedule(rng: Rng, kind: str, warmup: bool = True, edges: bool = False) -> C
     }
     shown = [f"steps {steps[0]} … {steps[-1]} of {total}" for total, steps in runs]
     arguments = [{"shown": ", ".join(shown)}, {"shown": settings_of(config)}]
-    job = Job("learning_rate_at", arguments, play="optim_plays:rates", setting={"config": config, "runs": runs})
+    job = Job("learning_rate_at", arguments, play="a05_adamw.plays:rates", setting={"config": config, "runs": runs})
     return Case(job, {})
 
 
@@ -93,7 +93,7 @@ def adamw(rng: Rng, steps: int = 1, decay: bool = False, late: bool = False) -> 
     }
     setting = {"config": config, "present": present, "rates": [number(rng, 0.05, 0.5) for _ in range(steps)]}
     shown = f"{steps} step{'s' * (steps > 1)} of matrix [3 2], bias [4], gain [], cube [2 1 3]; {settings_of(config)}"
-    return Case(Job("AdamW.step", [{"shown": shown}], play="optim_plays:steps", setting=setting), arrays)
+    return Case(Job("AdamW.step", [{"shown": shown}], play="a05_adamw.plays:steps", setting=setting), arrays)
 
 
 # -- clipping, and the guarded step ---------------------------------------------------------------------------------
@@ -118,7 +118,7 @@ def guarded(rng: Rng, broken: str = "") -> Case:
     shown = f"gradients of first, second{broken and f' (with {broken})'}, third"
     arguments = [{"shown": shown}, {"shown": f"learning rate {setting['learning_rate']}"},
                  {"shown": f"max_grad_norm {setting['max_grad_norm']}"}]  # fmt: skip
-    return Case(Job("guarded_step", arguments, play="optim_plays:guarded", setting=setting), arrays)
+    return Case(Job("guarded_step", arguments, play="a05_adamw.plays:guarded", setting=setting), arrays)
 
 
 # -- the twist ------------------------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ def own_rate(rng: Rng, long: bool = False) -> Case:
     """The rates of a whole run; its warm-up is over by step 8."""
     total, peak = int(rng.integers(24, 32)) + 40 * long, number(rng, 0.1, 2.0)
     arguments = [{"shown": f"step 0 … {total - 1}"}, {"value": total}, {"value": peak}]
-    return Case(Job("own_rate", arguments, play="optim_plays:own_rates"), {})
+    return Case(Job("own_rate", arguments, play="a05_adamw.plays:own_rates"), {})
 
 
 def own_step(rng: Rng, axes: int = 2) -> Case:

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from minirlhf.course.assignments.a10_ppo.cases import answers, apart, number_under
 from minirlhf.course.jobs import Arrays, Case, Job
-from minirlhf.course.ppo_cases import answers, apart, number_under
 
 Rng = np.random.Generator
 Floats = NDArray[np.float64]
 
 PAIRS = ("chosen_log_probs", "rejected_log_probs", "ref_chosen_log_probs", "ref_rejected_log_probs")
 TOKENS = ("log_probs", "old_log_probs", "ref_log_probs")
-LEARNS = "preference_plays:who_learns"
+LEARNS = "a12_dpo_and_grpo.plays:who_learns"
 
 
 def pair_arrays(rng: Rng, far: bool = False) -> Arrays:

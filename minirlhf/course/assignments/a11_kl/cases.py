@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from minirlhf.course.assignments.a10_ppo.cases import answers, apart, number_under
 from minirlhf.course.jobs import Arrays, Case, Job
-from minirlhf.course.ppo_cases import answers, apart, number_under
 
 Rng = np.random.Generator
 Floats = NDArray[np.float64]
@@ -21,7 +21,7 @@ def estimate(rng: Rng, name: str, close: bool = False) -> Case:
     log_probs = -rng.uniform(0.5, 4, size=shape)
     moved = rng.choice([-1, 1], size=shape) * rng.uniform(*((1e-5, 3e-5) if close else (0.2, 1.5)), size=shape)
     arrays: Arrays = {"log_probs": log_probs, "ref_log_probs": log_probs - moved, "dout": rng.normal(size=shape)}
-    play = "kl_plays:magnified" if close else ""
+    play = "a11_kl.plays:magnified" if close else ""
     job = Job(name, ["log_probs", "ref_log_probs"], gradients=["log_probs"], cotangents=["dout"], play=play)
     return Case(job, arrays)
 
@@ -57,7 +57,7 @@ def next_kl_coef(rng: Rng, near: bool = True, far: bool = False) -> Case:
     }
     arguments = [{"shown": "the coefficient"}, {"shown": "the batch's KL"}, {"value": target}, {"value": horizon},
                  {"shown": "the batch's answers"}]  # fmt: skip
-    return Case(Job("next_kl_coef", arguments, play="kl_plays:controlled", setting=setting), {})
+    return Case(Job("next_kl_coef", arguments, play="a11_kl.plays:controlled", setting=setting), {})
 
 
 def entropy(rng: Rng, temperature: bool = False, forbidden: bool = False) -> Case:
@@ -98,7 +98,7 @@ def response(rng: Rng, temperature: bool = False, padded: bool = False) -> Case:
         named,
         gradients=["table"],
         cotangents=["dlog_probs", "dentropy"],
-        play="kl_plays:of_a_small_model",
+        play="a11_kl.plays:of_a_small_model",
     )
     return Case(job, arrays)
 

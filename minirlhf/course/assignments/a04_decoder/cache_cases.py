@@ -20,7 +20,7 @@ def buffers(rng: Rng, capacity: int, length: int) -> Arrays:
 
 def on_cache(method: str, arrays: Arrays, arguments: Sequence[str], **setting: Any) -> Case:
     """A method of a cache, by the play of its name."""
-    job = Job(f"KVCache.{method}", list(arguments), play=f"decoder_plays:{method}", setting=setting)
+    job = Job(f"KVCache.{method}", list(arguments), play=f"a04_decoder.plays:{method}", setting=setting)
     return Case(job, arrays)
 
 

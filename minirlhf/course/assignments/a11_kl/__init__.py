@@ -1,0 +1,1 @@
+"""Assignment a11: its test cases, its ways of running them where one call is not enough, and its twist."""
