@@ -1,4 +1,4 @@
-"""Which machine part does the arithmetic."""
+"""The device to compute on: cuda, mps or cpu."""
 
 import torch
 

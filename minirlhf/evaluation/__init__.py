@@ -1,1 +1,1 @@
-"""Measuring a model, naming what went wrong in a run, and showing both."""
+"""Measuring a model and diagnosing a run: numbers only; pages are in reports/."""

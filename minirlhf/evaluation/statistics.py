@@ -1,4 +1,4 @@
-"""Numbers with their uncertainty: shares, means, win rates, paired differences.
+"""Confidence intervals for shares, means, win rates and paired differences.
 
 Nothing here knows about models; scores come in as arrays, one number per answer.
 """

@@ -22,7 +22,7 @@ from minirlhf.nn.norm import LayerNorm, RMSNorm
 from minirlhf.nn.rope import Rotation, rotation_table
 
 Then = Callable[..., Any]
-"""What is made of logits [B V], and of whatever else it is given."""
+"""A callback applied to the logits [B V], with whatever else it is given."""
 
 
 def itself(logits: Tensor) -> Tensor:

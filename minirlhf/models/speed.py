@@ -92,7 +92,7 @@ def compile_decoding(model: GPT) -> None:
 
 
 def decoding_compiled(model: GPT) -> bool:
-    """Has compile_decoding been here?"""
+    """Is decoding compiled?"""
     return model.read_one is not read_tokens
 
 

@@ -98,6 +98,6 @@ class CausalSelfAttention(nn.Module):
             q, k = rotate(q, rotation), rotate(k, rotation)
         if cache is not None:
             k, v = cache.append(self.layer, k, v)  # [B G S K], S = cached + T
-        q, visible = of_asked(q, asked), of_asked(visible, asked)  # whoever is not asked is looked at, but asks nobody
+        q, visible = of_asked(q, asked), of_asked(visible, asked)  # only these produce queries; all provide keys
         q, k = q.to(v), k.to(v)  # under autocast, norm and rotation have raised them above v's precision
         return self.to_out(self.attend(q, k, v, visible).transpose(1, 2).flatten(2))  # [B T H K] -> [B T D]

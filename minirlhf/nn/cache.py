@@ -10,7 +10,7 @@ Buffers = tuple[Tensor, ...]
 
 
 class AnyCache(Protocol):
-    """What attention needs: somebody who takes one layer's new k, v [B G T K] and gives all of them, [B G S K]."""
+    """Interface of a key-value cache: append one layer's new k, v [B G T K], return all of them, [B G S K]."""
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]: ...
 

@@ -1,4 +1,4 @@
-"""Three ways for a token to think by itself, [... D] -> [... D] through `hidden` numbers."""
+"""Three feed-forward layers, [... D] -> [... D] through `hidden` numbers, each token by itself."""
 
 from typing import Any
 

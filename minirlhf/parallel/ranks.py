@@ -1,9 +1,9 @@
 """Several processes that train one model together, as torchrun starts them. Alone, every function here does nothing.
 
 Data parallel, in three sentences. Every process (a *rank*) holds the same weights and takes its share of each batch's
-rows. What is counted (tokens, pairs, answers) is added up over the ranks *before* the loss is divided by it, so each
-rank's gradient is its summand of the whole batch's, whoever has more tokens; the summands are added, and every rank
-takes the same step. One process and eight therefore walk the same curve, to rounding.
+rows. What is counted (tokens, pairs, answers) is added up over the ranks *before* the loss is divided by it, so
+gradients are normalised by the global token count; they are then added, and every rank takes the same step. One
+process and eight therefore walk the same curve, to rounding.
 
 Reinforcement learning adds one: the facts of a rollout are gathered (rollout/gather.py), so that every rank draws the
 same conclusions from all of it: baselines, whitening, metrics, the KL controller, when to stop or skip.

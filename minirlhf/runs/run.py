@@ -43,7 +43,7 @@ from minirlhf.runs.files import (
 from minirlhf.runs.options import FREE_TO_CHANGE, RunOptions
 from minirlhf.runs.profile import profiled
 from minirlhf.runs.progress import progress_display, stop_requests
-from minirlhf.runs.speed import told_by_the_clock
+from minirlhf.runs.speed import with_throughput
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ def drive(
         _append_samples(samples_path, 0, sample(), leads)
     if options.profile and leads:
         reports = profiled(reports, run.folder / "profile", steps - run.start_step, run.device)
-    reports = told_by_the_clock(run.options, reports, steps, run.device, run.world, flops)
+    reports = with_throughput(run.options, reports, steps, run.device, run.world, flops)
     started, saved = time.perf_counter() - run.seconds, time.perf_counter()
     with stop_requests() as stop, progress_display(steps, run.start_step, quiet, log_every) as show_progress:
         for report in reports:

@@ -1,4 +1,4 @@
-"""What the clock on the wall adds to a step's numbers: how much arithmetic a second saw, and what compiling cost."""
+"""Throughput metrics: tokens and arithmetic per second of a step, and what compiling cost."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -16,7 +16,7 @@ from minirlhf.runs.options import RunOptions
 SETTLED = 8  # steps after which a compiled model has met its kinds of batches
 
 
-def told_by_the_clock(
+def with_throughput(
     options: RunOptions,
     reports: Iterable[Report],
     steps: int,

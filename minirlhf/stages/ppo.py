@@ -1,4 +1,4 @@
-"""The stage `ppo`: a fine-tuned model and a judge to a model that pleases the judge and stays itself."""
+"""The command `ppo`: maximise a reward with a KL penalty to the model it starts from (PPO)."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +27,7 @@ class PPOStage:
     policy: PolicyOptions
     value_from: Literal["policy", "reward", "shared"] = "policy"
     """Whose trunk the critic starts from, as a copy; shared: it stays on the policy's own. That is half the work per
-    update, but the critic's errors then move what the policy thinks with."""
+    update, but the critic's errors then change the shared layers."""
     training: PPOConfig = field(default_factory=PPOConfig)
 
 

@@ -1,4 +1,4 @@
-"""Gradients by nudging: slow, simple, and owing nothing to anybody's calculus."""
+"""Gradients by finite differences: slow, simple, and independent of any derivation."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

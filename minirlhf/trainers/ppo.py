@@ -234,7 +234,7 @@ def ppo_backward(
         check_finite(log_probs=log_probs[mask], old_log_probs=part.old_log_probs[mask], values=values[mask])
         policy_loss = ppo_policy_loss(log_probs, part.old_log_probs, part.advantages, mask, config.clip_range, tokens)
         value_loss = clipped_value_loss(values, part.old_values, part.returns, mask, config.value_clip_range, tokens)
-        steered = entropies if config.entropy_coef else entropies.detach()  # no gradient for what is only told
+        steered = entropies if config.entropy_coef else entropies.detach()  # detached: only logged
         entropy = masked_mean(steered, mask, tokens)
         (policy_loss + config.value_coef * value_loss - config.entropy_coef * entropy).backward()
         for name, term in zip(losses, (policy_loss, value_loss, entropy), strict=True):

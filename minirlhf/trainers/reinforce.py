@@ -210,7 +210,7 @@ def reinforce_backward(
         )  # [b R] nats
         check_finite(log_probs=log_probs[mask])
         policy_loss = reinforce_loss(log_probs, part.advantages, mask, tokens)
-        steered = entropies if config.entropy_coef else entropies.detach()  # no gradient for what is only told
+        steered = entropies if config.entropy_coef else entropies.detach()  # detached: only logged
         entropy = masked_mean(steered, mask, tokens)
         (policy_loss - config.entropy_coef * entropy).backward()
         for name, term in zip(losses, (policy_loss, entropy), strict=True):

@@ -57,7 +57,7 @@ def logged_by_the_runs() -> set[str]:
     keys = set()
     for path in PACKAGE.rglob("*.py"):
         for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(function, ast.FunctionDef) and function.name == "told_by_the_clock":
+            if isinstance(function, ast.FunctionDef) and function.name == "with_throughput":
                 for node in ast.walk(function):
                     if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
                         keys |= {node.slice.value} if isinstance(node.slice.value, str) else set()

@@ -9,7 +9,7 @@ from minirlhf.parallel.ranks import ALONE
 from minirlhf.records import Report
 from minirlhf.runs import speed as run_speed
 from minirlhf.runs.options import RunOptions
-from minirlhf.runs.speed import SETTLED, cold_start, told_by_the_clock
+from minirlhf.runs.speed import SETTLED, cold_start, with_throughput
 
 CPU = torch.device("cpu")
 
@@ -22,7 +22,7 @@ def reports(steps, start=0, first=0.0, usual=0.0):
 
 def told(tmp_path, made, steps, compiled=False, flops=None):
     options = RunOptions(tmp_path / "run", compile=compiled)
-    return list(told_by_the_clock(options, made, steps, CPU, ALONE, flops))
+    return list(with_throughput(options, made, steps, CPU, ALONE, flops))
 
 
 def test_without_anything_to_tell_the_reports_are_what_they_were(tmp_path):
@@ -31,7 +31,7 @@ def test_without_anything_to_tell_the_reports_are_what_they_were(tmp_path):
 
 def test_arithmetic_per_second_is_that_of_the_step_and_not_of_what_the_caller_does(tmp_path):
     options, rates = RunOptions(tmp_path / "run"), []
-    for report in told_by_the_clock(options, reports(3, 1, 0.02, 0.02), 3, CPU, ALONE, lambda step: 100.0 * step):
+    for report in with_throughput(options, reports(3, 1, 0.02, 0.02), 3, CPU, ALONE, lambda step: 100.0 * step):
         rates.append(report.metrics["model_flops_per_second"] / (report.step - 1))
         assert "model_flop_utilisation" not in report.metrics and report.state == {"kl_coef": 2.0}
         time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""The twist of a02: an activation that is nobody else's, and a loss with soft targets and a calm on the outputs.
+"""The twist of a02: an activation that is nobody else's, and a loss with soft targets and a z-loss on the outputs.
 
     leak, bend   f(z) = leak z + (1 - leak) log(1 + exp(bend z)) / bend          smooth
     leak, top    f(z) = top tanh(z / top) where z > 0, leak z elsewhere          with a kink at 0
