@@ -23,7 +23,6 @@ NO_MATHEMATICS = {
     "right_padded": "a look at a mask",
     "make_head": "random numbers; their spread is tested in tests/models/test_heads.py",
     "initialise": "random numbers; their spread is tested in tests/models/test_gpt.py",
-    "pick_device": "a choice of hardware",
     "kernels": "an import",
     "interpreted": "a look at the environment",
     "find_attend": "a choice between functions that have references",
