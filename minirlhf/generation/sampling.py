@@ -101,7 +101,8 @@ def keep_top_p(logits: Tensor, probs: Tensor, p: float) -> Tensor:
     if p >= 1:
         return logits
     ordered, order = probs.sort(dim=-1, descending=True, stable=True)
-    before = ordered.cumsum(dim=-1) - ordered  # [B V] probability of all the likelier tokens
+    before = ordered.cumsum(dim=-1).roll(1, dims=-1)  # [B V] probability of all the likelier tokens, not rounded twice
+    before[..., 0] = 0.0
     cut = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, order, before >= p)
     return logits.masked_fill(cut, -torch.inf)
 

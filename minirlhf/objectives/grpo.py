@@ -26,7 +26,8 @@ def group_advantages(scores: Tensor, group_size: int, divide_by_std: bool = True
     Raises: ValueError if scores are not floating point [B] or no whole number of groups of at least 2.
     """
     groups = _by_group(scores, group_size)  # [groups group_size]
-    advantages = groups - groups.mean(dim=1, keepdim=True)
+    equal = groups.amax(dim=1, keepdim=True) == groups.amin(dim=1, keepdim=True)
+    advantages = (groups - groups.mean(dim=1, keepdim=True)).masked_fill(equal, 0.0)  # their mean may be rounded
     if divide_by_std:
         advantages = advantages / (groups.std(dim=1, keepdim=True) + 1e-6)
     return advantages.reshape(-1)

@@ -59,6 +59,7 @@ def masked_whiten(x: Tensor, mask: Tensor, shift_mean: bool) -> Tensor:
     x = x.detach().masked_fill(~mask, 0.0)
     count = mask.sum()
     mean = x.sum() / count
-    centred = (x - mean).masked_fill(~mask, 0.0)
+    highest, lowest = x.masked_fill(~mask, -torch.inf).amax(), x.masked_fill(~mask, torch.inf).amin()
+    centred = (x - mean).masked_fill(~mask, 0.0).masked_fill(highest == lowest, 0.0)  # the mean may be rounded
     whitened = centred * torch.rsqrt(centred.square().sum() / count + 1e-8)
     return whitened if shift_mean else (whitened + mean).masked_fill(~mask, 0.0)

@@ -27,6 +27,8 @@ def group_advantages(scores: Floats, group_size: int, divide_by_std: bool = True
     advantages = np.zeros(scores.shape)
     for start in range(0, len(scores), group_size):
         group = scores[start : start + group_size]
+        if (group == group[0]).all():
+            continue  # exactly 0; the rounded mean would leave a rest
         std = np.sqrt(((group - group.mean()) ** 2).sum() / (group_size - 1))
         advantages[start : start + group_size] = (group - group.mean()) / ((std + 1e-6) if divide_by_std else 1.0)
     return advantages

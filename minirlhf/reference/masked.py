@@ -35,7 +35,8 @@ def masked_whiten(x: Floats, mask: Bools, shift_mean: bool) -> Floats:
     """Counted values to variance 1 (biased, plus 1e-8) and, if shift_mean, mean 0; 0 off the mask."""
     counted = x[mask]
     mean = counted.mean()
-    scaled = (counted - mean) / np.sqrt(((counted - mean) ** 2).mean() + 1e-8)
+    centred = np.zeros(counted.shape) if (counted == counted[0]).all() else counted - mean  # the mean may be rounded
+    scaled = centred / np.sqrt((centred**2).mean() + 1e-8)
     whitened = np.zeros(x.shape)
     whitened[mask] = scaled if shift_mean else scaled + mean
     return whitened

@@ -18,7 +18,7 @@ ROLE_TOKENS = {"system": SYSTEM, "user": USER, "assistant": ASSISTANT}
 def encode_prompt(tokenizer: Tokenizer, turns: Sequence[Turn]) -> list[int]:
     """The turns, and the assistant's role token at the end: ready to be answered.
 
-    Raises UserError for no turns, an unknown role or a turn without text.
+    Raises UserError for no turns, an unknown role, a turn without text or one whose content is not text.
     """
     ids, _ = encode_conversation(tokenizer, turns)
     return [*ids, tokenizer.control[ASSISTANT]]
@@ -27,7 +27,7 @@ def encode_prompt(tokenizer: Tokenizer, turns: Sequence[Turn]) -> list[int]:
 def encode_conversation(tokenizer: Tokenizer, turns: Sequence[Turn]) -> tuple[list[int], list[bool]]:
     """The ids, and for each id whether the assistant wrote it: the text and END of every assistant turn.
 
-    Raises UserError for no turns, an unknown role or a turn without text.
+    Raises UserError for no turns, an unknown role, a turn without text or one whose content is not text.
     """
     if not turns:
         raise UserError("a conversation has no turns", expected="at least one turn with a role and a text")
@@ -50,6 +50,13 @@ def _check(turn: Turn, number: int) -> None:
             where=f"turn {number}",
             found=repr(turn.role),
             expected=", ".join(f'"{role}"' for role in ROLE_TOKENS),
+        )
+    if not isinstance(turn.content, str):
+        raise UserError(
+            "the content of a turn is not text",
+            where=f"turn {number}, role {turn.role!r}",
+            found=f"{type(turn.content).__name__} {turn.content!r:.80}",
+            expected="text",
         )
     if not turn.content:
         raise UserError(

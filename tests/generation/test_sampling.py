@@ -8,8 +8,15 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from minirlhf.errors import UserError
-from minirlhf.generation.sampling import SamplingConfig, invert_cumulative, sample_tokens, sampling_log_probs
+from minirlhf.generation.sampling import (
+    SamplingConfig,
+    invert_cumulative,
+    keep_top_p,
+    sample_tokens,
+    sampling_log_probs,
+)
 from minirlhf.objectives.guards import NonFiniteError
+from minirlhf.reference import sampling as reference
 
 
 def some_logits(seed: int, rows: int, vocab: int, scale: float = 2.0) -> torch.Tensor:
@@ -82,6 +89,15 @@ def test_top_p_keeps_the_smallest_set(seed, vocab, p, temperature):
     got = {token for token in range(vocab) if torch.isfinite(ours[token])}
     assert got == wanted or p == 1.0
     assert abs(ours.exp().sum().item() - 1) < 1e-12
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_top_p_on_the_boundary_keeps_no_token_more(dtype):
+    """0.5 and 0.3 hold 0.8; taking a probability off a sum again would leave a little less, and let a third in."""
+    probs = torch.tensor([[0.3, 0.1, 0.1, 0.5]], dtype=dtype)
+    kept = keep_top_p(probs.log(), probs, 0.8).isfinite()
+    assert kept.tolist() == [[True, False, False, True]]
+    assert (reference.keep_top_p(np.array([0.3, 0.1, 0.1, 0.5]), 0.8) > 0).tolist() == [True, False, False, True]
 
 
 def test_top_k_comes_before_top_p():

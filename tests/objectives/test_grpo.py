@@ -149,3 +149,13 @@ def test_what_does_not_fit_is_refused():
             group_advantages(bad, size)
     with pytest.raises(ValueError, match="floating point"):
         group_advantages(torch.zeros(2, 2), 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [3, 8])
+@pytest.mark.parametrize("score", [0.1, 0.35, 7.3, 100.1, 1000.1, -3.3])
+@pytest.mark.parametrize("divide", [True, False])
+def test_equal_scores_have_advantages_of_exactly_zero(score, size, dtype, divide):
+    """The mean of equal scores is rounded; over a deviation made of rounding alone, that would be an advantage."""
+    assert group_advantages(torch.full((2 * size,), score, dtype=dtype), size, divide).eq(0).all()
+    assert (reference.group_advantages(np.full(2 * size, score), size, divide) == 0).all()

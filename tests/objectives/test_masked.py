@@ -79,3 +79,15 @@ def test_what_does_not_fit_is_refused_by_name():
         masked_mean(torch.zeros(2, 3), ~mask)
     assert masked_sum(torch.ones(2, 3), ~mask).item() == 0
     assert np.isfinite(masked_mean(torch.zeros(2, 3), ~mask, count=5).item())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("count", [3, 8, 24])
+@pytest.mark.parametrize("value", [0.1, 0.35, 7.3, 100.1, 1000.1, -3.3])
+def test_equal_values_are_whitened_to_exactly_zero(value, count, dtype):
+    """The mean of equal values is rounded, and dividing by the root of 1e-8 would make rounding 10,000 times larger."""
+    x = torch.full((count + 1,), value, dtype=dtype)
+    x[-1] = 5e3
+    mask = torch.arange(count + 1) < count
+    assert masked_whiten(x, mask, shift_mean=True).eq(0).all()
+    assert (reference.masked_whiten(x.double().numpy(), mask.numpy(), shift_mean=True) == 0).all()

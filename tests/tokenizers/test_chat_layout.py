@@ -76,3 +76,12 @@ def test_what_is_refused(tokenizer, encode, conversation, message, where):
     with pytest.raises(UserError, match=message) as caught:
         encode(tokenizer, conversation)
     assert where in caught.value.where
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"), [(None, "NoneType"), (["a"], "list"), (7, "int"), ({"text": "a"}, "dict")]
+)
+def test_a_turn_whose_content_is_no_text_is_refused_in_words(content, kind):
+    with pytest.raises(UserError) as refused:
+        encode_conversation(byte_tokenizer(), [Turn("user", "hello"), Turn("assistant", content)])
+    assert "turn 2" in refused.value.where and kind in refused.value.found and "text" in refused.value.expected
