@@ -223,3 +223,11 @@ def test_an_encrypted_or_odd_zip_gets_a_reason(tmp_path):
         content[start] |= 1  # the flag that says "encrypted"
     (tmp_path / "a.zip").write_bytes(bytes(content))
     assert "the zip cannot be read" in str(refusal(read_documents, tmp_path / "a.zip"))
+
+
+def test_a_zip_whose_list_of_names_is_damaged_is_refused_in_words(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
+        packed.writestr("é.txt", "a story")
+    content = (tmp_path / "a.zip").read_bytes()
+    (tmp_path / "a.zip").write_bytes(content.replace("é".encode(), b"\xa6\xa6"))
+    assert "damaged" in str(refusal(read_documents, tmp_path / "a.zip"))
