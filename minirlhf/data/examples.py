@@ -18,6 +18,7 @@ class Example:
     answer    the answer, the better one of two; None if there is none
     rejected  the worse answer of two, or None
     label     for unpaired preferences: was the answer liked?
+    unanswered  the whole conversation, if it ends with a user's turn after an answer
     defect    why this record cannot be used, in words for a report, or ""
     """
 
@@ -26,6 +27,7 @@ class Example:
     rejected: str | None = None
     label: bool | None = None
     defect: str = ""
+    unanswered: tuple[Turn, ...] = ()
 
 
 def examples_of(record: Mapping[str, object], shape: str, where: str) -> list[Example]:
@@ -66,7 +68,15 @@ def _prompt(record: Mapping[str, object], field: str, where: str) -> tuple[Turn,
 
 
 def _answer(value: object, where: str, field: str) -> str:
-    """An answer: a string, a turn, or a list that ends with one."""
+    """An answer: a string, a turn, or a list that ends with one. Several strings do not say which is to be learnt."""
+    if isinstance(value, list) and len(value) > 1 and all(isinstance(answer, str) for answer in value):
+        raise UserError(
+            "several answers where one is expected",
+            where=f'{where}, field "{field}"',
+            found=shown(value),
+            expected='one answer as a text; for a better and a worse one, the fields "chosen" and "rejected"',
+            fix="write the answer to learn alone, or a record for each",
+        )
     if isinstance(value, list) and value:
         return _answer(value[-1], where, f"{field}[{len(value) - 1}]")
     if isinstance(value, dict):
@@ -75,10 +85,11 @@ def _answer(value: object, where: str, field: str) -> str:
 
 
 def _split_last_answer(turns: tuple[Turn, ...], label: bool | None = None) -> Example:
-    """Everything before the last assistant turn is the prompt; what comes after it teaches nothing and is left out."""
+    """Everything before the last assistant turn is the prompt; what comes after it teaches nothing, but may ask."""
+    unanswered = turns if turns and turns[-1].role == "user" else ()
     for position in range(len(turns) - 1, -1, -1):
         if turns[position].role == "assistant":
-            return Example(turns[:position], turns[position].content, label=label)
+            return Example(turns[:position], turns[position].content, label=label, unanswered=unanswered)
     return Example(turns, None, label=label)
 
 
@@ -111,7 +122,8 @@ def _from_shared_prefix(chosen: tuple[Turn, ...], rejected: tuple[Turn, ...], ow
     if chosen[:-1] != rejected[:-1]:
         return Example(own_prompt, None, defect="the conversations differ before the last answer")
     prefix = chosen[:-1]
-    prompt = prefix if prefix[: len(own_prompt)] == own_prompt else own_prompt + prefix
+    retold = (*prefix, chosen[-1])  # "messages" beside a pair tells the chosen conversation once more
+    prompt = prefix if own_prompt == retold or prefix[: len(own_prompt)] == own_prompt else own_prompt + prefix
     return Example(prompt, chosen[-1].content, rejected[-1].content)
 
 

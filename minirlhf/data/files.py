@@ -37,6 +37,7 @@ BINARY_SUFFIXES = frozenset(
     )
 )
 MAX_LINE_BYTES = 2**28  # 256 MiB on one line is no line
+NOT_FOR_FILES = ("punycode", "idna")  # encodings of domain names: neither can be read line by line
 BOMB_BYTES, BOMB_RATIO = 2**28, 200  # text packs 3 to 20 times; only a trap packs 200 times
 
 
@@ -128,7 +129,10 @@ def numbered_lines(file: DataFile, encoding: str = "utf-8") -> Iterator[tuple[in
     """
     try:
         codec = codecs.lookup(encoding).name
-    except LookupError as error:
+        "".encode(encoding)  # a LookupError too for base64, rot13 and the like, which turn no text into bytes
+        if codec in NOT_FOR_FILES:
+            raise LookupError(encoding)
+    except (LookupError, UnicodeError) as error:  # "undefined" refuses even the empty text
         raise UserError(
             "unknown encoding",
             where="--encoding",

@@ -134,7 +134,8 @@ def read_preferences(
 def read_prompts(
     paths: Paths, *, fields: Mapping[str, str] = NO_FIELDS, encoding: str = "utf-8", separator: str | None = None
 ) -> tuple[list[Prompt], ReadReport]:
-    """Prompts to answer: the part before the answer of any conversational shape; in a .txt, one a line."""
+    """Prompts to answer: what stands before the answer in any conversational shape, or all of a conversation that ends
+    with the user; in a .txt, one a line."""
     tally, prompts = Tally(), []
     files = find_files(paths, "records", tally)
     check_fields_apply(fields, files)
@@ -144,8 +145,9 @@ def read_prompts(
             prompts += [Prompt((Turn("user", line.text),), line.source) for line in lines if line.text.strip()]
     records = [file for file in files if file.kind != "text"]
     for _, record, example, source in _examples(records, encoding, fields, tally, '{"prompt"}, ' + CONVERSATION_FIELDS):
-        if example.prompt and all(turn.content.strip() for turn in example.prompt):
-            prompts.append(Prompt(example.prompt, source, record))
+        asked = example.unanswered or example.prompt
+        if asked and all(turn.content.strip() for turn in asked):
+            prompts.append(Prompt(asked, source, record))
         else:
             tally.drop(example.defect or "empty prompt", source)
     return _some(prompts, files, tally)

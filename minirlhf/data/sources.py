@@ -68,7 +68,10 @@ def _refuse_binary(name: str, where: str) -> None:
 
 
 def _zip_members(path: Path) -> list[DataFile]:
-    archive = zipfile.ZipFile(path)
+    try:
+        archive = zipfile.ZipFile(path)
+    except UnicodeDecodeError as error:  # zipfile lets a spoilt name through as it is
+        raise zipfile.BadZipFile(f"a name in its list of files is spoilt: {error}") from error
     members = {info.filename: info for info in archive.infolist() if not info.is_dir()}  # a later namesake wins
     for name, info in members.items():
         if name.startswith(("/", "\\")) or ".." in PurePosixPath(name).parts or ":" in name.split("/")[0]:

@@ -69,6 +69,12 @@ def test_a_broken_file_is_refused_with_its_line(tmp_path, content, where, words)
     assert words in str(error)
 
 
+@pytest.mark.parametrize("encoding", ["base64", "rot13", "hex", "zlib", "undefined", "punycode", "idna"])
+def test_a_codec_that_is_no_encoding_of_text_is_refused_by_name(tmp_path, encoding):
+    error = refusal(read_documents, text_file(tmp_path / "a.txt", b"a story\n").path, encoding=encoding)
+    assert error.where == "--encoding" and error.found == encoding
+
+
 def test_files_that_are_not_there_empty_or_something_else(tmp_path):
     (tmp_path / "empty.txt").write_bytes(b"")
     (tmp_path / "blank.txt").write_text(" \n\n", encoding="utf-8")
@@ -217,3 +223,11 @@ def test_an_encrypted_or_odd_zip_gets_a_reason(tmp_path):
         content[start] |= 1  # the flag that says "encrypted"
     (tmp_path / "a.zip").write_bytes(bytes(content))
     assert "the zip cannot be read" in str(refusal(read_documents, tmp_path / "a.zip"))
+
+
+def test_a_zip_whose_list_of_names_is_damaged_is_refused_in_words(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
+        packed.writestr("é.txt", "a story")
+    content = (tmp_path / "a.zip").read_bytes()
+    (tmp_path / "a.zip").write_bytes(content.replace("é".encode(), b"\xa6\xa6"))
+    assert "damaged" in str(refusal(read_documents, tmp_path / "a.zip"))

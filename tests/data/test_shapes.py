@@ -71,7 +71,9 @@ def test_conversations_of_every_shape(tmp_path, record, turns):
     path = write(tmp_path, record)
     assert read_conversations(path)[0] == [Conversation(tuple(turns), f"{path}:1")]
     prompts, _ = read_prompts(path)
-    assert prompts[0].turns == tuple(turns[:-1]) and prompts[0].fields == record
+    open_end = "messages" in record and record["messages"][-1]["role"] == "user"
+    assert prompts[0].turns == ((*turns, U("no answer")) if open_end else tuple(turns[:-1]))
+    assert prompts[0].fields == record
 
 
 HH = "\n\nHuman: Hi\n\nAssistant: Hello\n\nHuman: Bye\n\nAssistant: "
@@ -135,6 +137,17 @@ PREFERENCES = [
             "conversations": share(("human", "Hi")),
             "chosen": share(("gpt", "Hello"))[0],
             "rejected": share(("gpt", "What"))[0],
+        },
+        [U("Hi")],
+        "Hello",
+        "What",
+    ),
+    (
+        {
+            "prompt": "Hi",
+            "messages": chat(("user", "Hi"), ("assistant", "Hello")),
+            "chosen": chat(("user", "Hi"), ("assistant", "Hello")),
+            "rejected": chat(("user", "Hi"), ("assistant", "What")),
         },
         [U("Hi")],
         "Hello",
@@ -224,6 +237,7 @@ REFUSED = [
     (read_conversations, [{"prompt": "Hi", "completion": "a"}, {"prompt": "Hi"}], 2, "no answer to learn"),
     (read_conversations, [{"prompt": "Hi", "completion": 3}], 1, 'field "completion"'),
     (read_conversations, [{"prompt": "Hi", "completion": None}], 1, "null"),
+    (read_conversations, [{"prompt": "Hi", "completion": ["Hello", "Hey"]}], 1, "several answers"),
     (read_conversations, [{"messages": [{"role": "user", "content": ["Hi"]}]}], 1, 'field "messages[0].content"'),
     (read_conversations, [{"messages": [{"role": "tool", "content": "Hi"}]}], 1, "an unknown role"),
     (read_conversations, [{"messages": [{"role": "user"}]}], 1, "a turn is not complete"),
